@@ -1,0 +1,36 @@
+package vfs
+
+import (
+	"errors"
+	"runtime/debug"
+	"unsafe"
+)
+
+// ErrFault is the error of touching a mapped page that is not there: the file was truncated under the mapping, or the
+// disk could not deliver the page.
+var ErrFault = errors.New("mapped page is not readable: the file was truncated or the disk failed")
+
+// ArmFault makes a fault on a mapped page panic in this goroutine instead of ending the process. Use it together with
+// [CatchFault], in one deferred call:
+//
+//	defer vfs.CatchFault(vfs.ArmFault(), mapped, &err)
+func ArmFault() bool { return debug.SetPanicOnFault(true) }
+
+// CatchFault ends what ArmFault began and turns a fault inside mapped into ErrFault at *err. Any other panic goes on.
+// It must be deferred directly.
+func CatchFault(armed bool, mapped []byte, err *error) {
+	debug.SetPanicOnFault(armed)
+	r := recover()
+	if r == nil {
+		return
+	}
+	fault, ok := r.(interface{ Addr() uintptr })
+	if !ok || len(mapped) == 0 {
+		panic(r)
+	}
+	start := uintptr(unsafe.Pointer(unsafe.SliceData(mapped)))
+	if fault.Addr() < start || fault.Addr() >= start+uintptr(len(mapped)) {
+		panic(r)
+	}
+	*err = ErrFault
+}

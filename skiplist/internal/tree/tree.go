@@ -1,0 +1,102 @@
+// Package tree keeps sorted record references in memory: a B+tree whose published versions never change, so that a
+// snapshot of it is a plain copy of a small struct, readers need no lock, and dropping a version needs no work.
+//
+// The tree holds no keys. It asks for the key of a reference when it has to compare ([Lookup]), and it knows on how
+// many levels each record is linked in its file, so that the neighbours of a record on any level are found in
+// O(log n) without following a pointer of the file.
+package tree
+
+// fanout is the number of entries in a full node: eight cache lines of references.
+const fanout = 64
+
+// maxHeight bounds the path of a cursor. Nodes other than the root hold at least one entry, and splits halve full
+// nodes, so that 16 levels are beyond any file.
+const maxHeight = 16
+
+// Lookup tells how to compare.
+type Lookup struct {
+	// Key returns the key of a record in the tree.
+	Key func(Ref) []byte
+	// Compare orders keys: negative, zero, positive.
+	Compare func(a, b []byte) int
+}
+
+// Tree is one version. The zero Tree is empty.
+type Tree struct {
+	root   *node
+	height int // number of node layers; 0 if empty
+	n      int
+}
+
+// node is a leaf (kids is nil) or an inner node. In an inner node refs[i] is the first reference below kids[i], and
+// levels[i] the highest level below it.
+type node struct {
+	own    *byte
+	refs   []Ref
+	kids   []*node
+	levels []uint8
+}
+
+// Len is the number of records.
+func (t Tree) Len() int { return t.n }
+
+// Get returns the record with the given key, or 0.
+func (t Tree) Get(look Lookup, key []byte) Ref {
+	nd := t.root
+	if nd == nil {
+		return 0
+	}
+	for nd.kids != nil {
+		nd = nd.kids[nd.childFor(look, key)]
+	}
+	if i, exact := nd.find(look, key); exact {
+		return nd.refs[i]
+	}
+	return 0
+}
+
+// childFor is the index of the kid that holds key, or would.
+func (nd *node) childFor(look Lookup, key []byte) int {
+	lo, hi := 0, len(nd.refs)-1
+	for lo < hi {
+		mid := int(uint(lo+hi+1) >> 1)
+		if look.Compare(look.Key(nd.refs[mid]), key) <= 0 {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo
+}
+
+// find is the index in a leaf of the first entry not before key, and whether it has that very key.
+func (nd *node) find(look Lookup, key []byte) (int, bool) {
+	lo, hi := 0, len(nd.refs)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		switch c := look.Compare(look.Key(nd.refs[mid]), key); {
+		case c == 0:
+			return mid, true
+		case c < 0:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	return lo, false
+}
+
+// topLevel is the highest level in the node or below.
+func (nd *node) topLevel() uint8 {
+	top := 0
+	if nd.kids != nil {
+		for _, l := range nd.levels {
+			top = max(top, int(l))
+		}
+		return uint8(top)
+	}
+	for _, r := range nd.refs {
+		top = max(top, r.Level())
+	}
+	return uint8(top)
+}

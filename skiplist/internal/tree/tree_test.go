@@ -1,0 +1,191 @@
+package tree
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// The tests keep keys in a table, at the offset that the reference names.
+type table [][]byte
+
+func (tb *table) add(key []byte, level int) Ref {
+	*tb = append(*tb, key)
+	return NewRef(int64(len(*tb)), level)
+}
+
+func (tb *table) lookup() Lookup {
+	return Lookup{
+		Key:     func(r Ref) []byte { return (*tb)[r.Offset()-1] },
+		Compare: func(a, b []byte) int { return slices.Compare(a, b) },
+	}
+}
+
+type version struct {
+	t    Tree
+	refs []Ref
+}
+
+// TestTreeAgainstSortedSlice drives an editor with random puts, deletions, appends, versions and returns to versions,
+// and compares every version, cursors on every level included, with a sorted slice.
+func TestTreeAgainstSortedSlice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		tb := &table{}
+		look := tb.lookup()
+		e := Edit(Tree{}, look)
+		var want []Ref
+		var kept []version
+		pos := func(key []byte) (int, bool) {
+			return slices.BinarySearchFunc(want, key, func(r Ref, k []byte) int { return look.Compare(look.Key(r), k) })
+		}
+		keys := rapid.Custom(func(t *rapid.T) []byte {
+			n := rapid.IntRange(0, 3000).Draw(t, "n")
+			return []byte{byte(n >> 8), byte(n)}
+		})
+		levels := rapid.Custom(func(t *rapid.T) int {
+			return 1 + bits.TrailingZeros32(rapid.Uint32().Draw(t, "bits")|1<<18)
+		})
+		put := func(key []byte, level int) {
+			r := tb.add(key, level)
+			old := e.Put(key, r)
+			if i, ok := pos(key); ok {
+				require.Equal(t, want[i], old)
+				want[i] = r
+			} else {
+				require.Zero(t, old)
+				want = slices.Insert(want, i, r)
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"put": func(t *rapid.T) {
+				put(keys.Draw(t, "key"), levels.Draw(t, "level"))
+			},
+			"putRun": func(t *rapid.T) {
+				k := keys.Draw(t, "from")
+				n := int(k[0])<<8 + int(k[1])
+				for i := range rapid.IntRange(1, 400).Draw(t, "count") {
+					put([]byte{byte((n + i) >> 8), byte(n + i)}, 1+bits.TrailingZeros(uint(i)|1<<10))
+				}
+			},
+			"append": func(t *rapid.T) {
+				key := []byte{255, 255, byte(len(*tb) >> 16), byte(len(*tb) >> 8), byte(len(*tb))}
+				r := tb.add(key, levels.Draw(t, "level"))
+				e.Append(r)
+				want = append(want, r)
+			},
+			"deleteRun": func(t *rapid.T) {
+				if len(want) == 0 {
+					return
+				}
+				i := rapid.IntRange(0, len(want)-1).Draw(t, "from")
+				n := min(len(want)-i, rapid.IntRange(1, 500).Draw(t, "count"))
+				for _, r := range want[i : i+n] {
+					require.Equal(t, r, e.Delete(look.Key(r)))
+					require.Zero(t, e.Delete(look.Key(r)))
+				}
+				want = slices.Delete(want, i, i+n)
+			},
+			"keep": func(*rapid.T) {
+				kept = append(kept, version{e.Tree(), slices.Clone(want)})
+			},
+			"return": func(t *rapid.T) {
+				if len(kept) > 0 {
+					v := rapid.SampledFrom(kept).Draw(t, "version")
+					e.Reset(v.t)
+					want = slices.Clone(v.refs)
+				}
+			},
+			"seek": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				i, exact := pos(key)
+				c, got := e.Seek(key)
+				require.Equal(t, exact, got)
+				for level := range 5 {
+					f, b := c, c
+					require.Equal(t, at(want, next(want, i, level)), f.ForwardTo(level))
+					require.Equal(t, at(want, prev(want, min(i, len(want)-1), level)), b.BackTo(level))
+				}
+				if exact {
+					require.Equal(t, want[i], e.Get(key))
+				} else {
+					require.Zero(t, e.Get(key))
+				}
+			},
+			"": func(t *rapid.T) {
+				require.Equal(t, len(want), e.Len())
+			},
+		})
+		kept = append(kept, version{e.Tree(), want})
+		for _, v := range kept {
+			require.Equal(t, len(v.refs), v.t.Len())
+			require.True(t, slices.Equal(v.refs, forward(v.t)))
+			require.True(t, slices.Equal(v.refs, backward(v.t)))
+		}
+	})
+}
+
+func forward(t Tree) (refs []Ref) {
+	for c := t.First(); c.Ref() != 0; c.Next() {
+		refs = append(refs, c.Ref())
+	}
+	return refs
+}
+
+func backward(t Tree) (refs []Ref) {
+	for c := t.Last(); c.Ref() != 0; c.Prev() {
+		refs = append(refs, c.Ref())
+	}
+	slices.Reverse(refs)
+	return refs
+}
+
+func at(refs []Ref, i int) Ref {
+	if i < 0 || i >= len(refs) {
+		return 0
+	}
+	return refs[i]
+}
+
+func next(refs []Ref, i, level int) int {
+	for i < len(refs) && refs[i].Level() <= level {
+		i++
+	}
+	return i
+}
+
+func prev(refs []Ref, i, level int) int {
+	for i >= 0 && refs[i].Level() <= level {
+		i--
+	}
+	return i
+}
+
+func TestRef(t *testing.T) {
+	for _, off := range []int64{1, 144, 1<<31 + 4, 1<<58 - 8} {
+		for level := 1; level <= 31; level++ {
+			r := NewRef(off, level)
+			require.Equal(t, off, r.Offset())
+			require.Equal(t, level, r.Level())
+		}
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	tb := &table{}
+	e := Edit(Tree{}, tb.lookup())
+	const n = 200_000
+	for i := range n {
+		e.Append(tb.add([]byte{byte(i >> 16), byte(i >> 8), byte(i)}, 1+bits.TrailingZeros(uint(i)|1<<20)))
+	}
+	t := e.Tree()
+	for i := 0; b.Loop(); i++ {
+		j := cmp.Compare(0, 0) + i*7919%n
+		if t.Get(tb.lookup(), []byte{byte(j >> 16), byte(j >> 8), byte(j)}) == 0 {
+			b.Fatal("missing")
+		}
+	}
+}
