@@ -154,6 +154,8 @@ type Txn struct {
 	Touched []Touch
 	// Random returns random bits for level counts.
 	Random func() uint64
+	// Compare is the key order.
+	Compare func(a, b []byte) int
 }
 
 // Touch is a change of one key in a transaction.

@@ -19,6 +19,9 @@ func (e *Editor) Tree() Tree {
 	return e.t
 }
 
+// Peek is the present version for a look at it before the next edit, which may change it.
+func (e *Editor) Peek() Tree { return e.t }
+
 // Reset returns to a version taken before.
 func (e *Editor) Reset(t Tree) {
 	e.own = new(byte)

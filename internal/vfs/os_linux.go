@@ -1,0 +1,101 @@
+package vfs
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func exchange(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+}
+
+func dataSync(fd int) error { return unix.Fdatasync(fd) }
+func fullSync(fd int) error { return unix.Fsync(fd) }
+
+func allocate(fd int, off, n int64) error {
+	return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+// setLock uses open-file-description locks: they conflict with the fcntl locks of Cyrus, belong to the open file and
+// not to the process, and outlive the closing of other descriptors. It returns EAGAIN where another holds the lock.
+func setLock(fd int, mode lockMode, wait bool) error {
+	lock := unix.Flock_t{Type: unix.F_UNLCK}
+	switch mode {
+	case lockShared:
+		lock.Type = unix.F_RDLCK
+	case lockExclusive:
+		lock.Type = unix.F_WRLCK
+	}
+	cmd := unix.F_OFD_SETLK
+	if wait {
+		cmd = unix.F_OFD_SETLKW
+	}
+	err := retry(func() error { return unix.FcntlFlock(uintptr(fd), cmd, &lock) })
+	if err == unix.EACCES {
+		return unix.EAGAIN
+	}
+	return err
+}
+
+// reopen makes a second open file description of the file behind fd, which may have lost its name.
+func reopen(fd int, flag Flag) (int, error) {
+	how := unix.O_CLOEXEC | unix.O_RDONLY
+	if flag&ReadWrite != 0 {
+		how = unix.O_CLOEXEC | unix.O_RDWR
+	}
+	return retryInt(func() (int, error) { return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), how, 0) })
+}
+
+const zfsMagic = 0x2fc12fc1
+
+func statFS(name string) (Space, error) {
+	var st unix.Statfs_t
+	if err := retry(func() error { return unix.Statfs(name, &st) }); err != nil {
+		return Space{}, err
+	}
+	unit := int64(st.Frsize)
+	if unit == 0 {
+		unit = int64(st.Bsize)
+	}
+	space := Space{
+		FreeBytes: int64(st.Bavail) * unit, FreeInodes: int64(st.Ffree), TotalBytes: int64(st.Blocks) * unit,
+		CopyOnWrite: uint32(st.Type) == unix.BTRFS_SUPER_MAGIC || uint32(st.Type) == zfsMagic,
+	}
+	if st.Files == 0 {
+		space.FreeInodes = math.MaxInt64 // btrfs makes inodes as they are needed.
+	}
+	return space, nil
+}
+
+// bootTime reads the line "btime SECONDS" of /proc/stat.
+func bootTime() (time.Time, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return time.Time{}, err
+	}
+	for line := range bytes.Lines(text) {
+		if digits, ok := bytes.CutPrefix(line, []byte("btime ")); ok {
+			seconds, err := strconv.ParseInt(string(bytes.TrimSpace(digits)), 10, 64)
+			return time.Unix(seconds, 0), err
+		}
+	}
+	return time.Time{}, fmt.Errorf("read /proc/stat: %w", unix.ENODATA)
+}
+
+// bootID names this boot.
+func bootID() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		boot, _ := bootTime()
+		return boot.UTC().String()
+	}
+	return string(bytes.TrimSpace(text))
+}
+
+func sharedDirs() []string { return []string{"/dev/shm", os.TempDir()} }

@@ -1,0 +1,179 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+)
+
+// NotDurableError says that a change of a directory was made, so that everybody sees it, but that the sync of the
+// directory failed: after a crash the change may be gone. Nothing that depends on it may be acknowledged.
+type NotDurableError struct {
+	// Path is the name that was changed.
+	Path string
+	Err  error
+}
+
+func (e *NotDurableError) Error() string {
+	return fmt.Sprintf("%s is changed but not yet durable: %v", e.Path, e.Err)
+}
+
+func (e *NotDurableError) Unwrap() error { return e.Err }
+
+// ReplaceOptions are the choices of [ReplaceFile]; the zero value is useful.
+type ReplaceOptions struct {
+	// Temp is where the new file is written; by default the name with ".NEW" behind, as Cyrus does.
+	Temp string
+	// Size, if known, is allocated before the first byte is written.
+	Size int64
+	// Perm is the mode (before umask) where there is no old file whose owner, mode and attributes to keep; 0600 by
+	// default.
+	Perm fs.FileMode
+	// Verify, if set, reads the synced new file before it takes the name. Its error keeps the old file.
+	Verify func(File) error
+}
+
+// ReplaceFile puts what write writes in the place of name, or creates name. The caller holds the lock that keeps other
+// writers of name away: a temporary file that a crash left over is unlinked first.
+//
+// What a crash leaves, step by step:
+//
+//	unlink, create, allocate, write, metadata, sync, verify   the old file, and perhaps Temp with any content
+//	rename                                                    the old file and Temp, or the new file complete
+//	SyncDir returned nil                                      the new file
+//
+// On an error before the rename Temp is unlinked and name is as it was. If only the last step fails the error is a
+// [*NotDurableError]: the new file is in place, but a crash may bring the old one back.
+func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) error) error {
+	temp := opts.Temp
+	if temp == "" {
+		temp = name + ".NEW"
+	}
+	if opts.Perm == 0 {
+		opts.Perm = 0o600
+	}
+	if err := fsys.Unlink(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := fsys.Open(temp, ReadWrite|Create|Exclusive, opts.Perm)
+	if err != nil {
+		return err
+	}
+	err = fillReplacement(fsys, f, name, &opts, write)
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = fsys.Rename(temp, name)
+	}
+	if err != nil {
+		// Of no use any more; if it cannot be removed now the next replacement will.
+		_ = fsys.Unlink(temp)
+		return err
+	}
+	dir := filepath.Dir(name)
+	err = fsys.SyncDir(dir)
+	if from := filepath.Dir(temp); err == nil && from != dir {
+		err = fsys.SyncDir(from)
+	}
+	if err != nil {
+		return &NotDurableError{Path: name, Err: err}
+	}
+	return nil
+}
+
+func fillReplacement(fsys FS, f File, name string, opts *ReplaceOptions, write func(File) error) error {
+	if opts.Size > 0 {
+		if err := f.Allocate(0, opts.Size); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+			return err
+		}
+	}
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := copyMetadataFrom(fsys, f, name); err != nil {
+		return err
+	}
+	// Sync and not Datasync: the owner must not be lost, or a repair run by root would lock the server out.
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if opts.Verify != nil {
+		return opts.Verify(f)
+	}
+	return nil
+}
+
+func copyMetadataFrom(fsys FS, f File, name string) error {
+	old, err := fsys.Open(name, ReadOnly, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = f.CopyMetadata(old)
+	if e := old.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// ReadFile returns the whole content of a file as it is now.
+func ReadFile(fsys FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name, ReadOnly, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	// One byte more than the size, so that one read finds the end; files of /proc say 0 and grow from there.
+	p := make([]byte, info.Size+1)
+	n := 0
+	for {
+		k, err := f.ReadAt(p[n:], int64(n))
+		n += k
+		if err == io.EOF {
+			return p[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		p = append(p, make([]byte, len(p)+512)...)
+	}
+}
+
+// MkdirAll creates a directory with all that lead to it, and makes each one it created durable in its parent. It
+// returns nil if the directory exists. If only the sync fails the error is a [*NotDurableError].
+func MkdirAll(fsys FS, name string, perm fs.FileMode) error {
+	name = filepath.Clean(name)
+	info, err := fsys.Stat(name)
+	if err == nil {
+		if info.Mode.IsDir() {
+			return nil
+		}
+		return &fs.PathError{Op: "mkdir", Path: name, Err: syscall.ENOTDIR}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(name)
+	if parent != name {
+		if err := MkdirAll(fsys, parent, perm); err != nil {
+			return err
+		}
+	}
+	if err := fsys.Mkdir(name, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := fsys.SyncDir(parent); err != nil {
+		return &NotDurableError{Path: name, Err: err}
+	}
+	return nil
+}

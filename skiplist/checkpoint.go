@@ -1,0 +1,247 @@
+package skiplist
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/skiplist/internal/codec"
+)
+
+// Checkpoint rewrites the database into a new file without the records that are no longer live, and puts that in the
+// place of the old one. On an error the old one stays as it is. Snapshots keep the old one.
+func (db *DB) Checkpoint(ctx context.Context) error {
+	w, err := db.beginWrite(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	if err := w.checkpoint(w.st); err != nil {
+		return writeError("checkpoint", err)
+	}
+	return nil
+}
+
+// checkpointIfDue performs the checkpoint that Cyrus would perform after a commit. Its failure does not concern the
+// commit, which is durable; after a lack of space it is tried again when the log has grown by a quarter.
+func (w *writer) checkpointIfDue() {
+	db, end := w.db, w.st.log.End
+	if db.opts.ManualCheckpoint || end < db.retryCheckpoint || !w.st.codec.CheckpointDue(w.st.header, end) {
+		return
+	}
+	if err := w.checkpoint(w.st); err != nil {
+		db.retryCheckpoint = end + end/4
+		db.stats.failedCheckpoints.Add(1)
+		db.opts.Logger.Warn("checkpoint failed, the old file is in use", "path", db.path, "error", err)
+		return
+	}
+	db.retryCheckpoint = 0
+}
+
+// checkpoint replaces the file by a rewritten one that holds the live records of from. The writer holds the lock of the
+// old file and, from before the new one gets the name, also that of the new one, so that no other writer comes between.
+func (w *writer) checkpoint(from *state) error {
+	db := w.db
+	out, err := w.replace(reading{from.codec, from.view, from.look, from.live}, from.header)
+	if err != nil {
+		return err
+	}
+	db.stats.checkpoints.Add(1)
+	return w.switchTo(out)
+}
+
+// commitByRewrite is the commit of a format that has no log, and of the first change to a file of zero bytes: the
+// rename is its commit point.
+func (w *writer) commitByRewrite(tx *Tx) error {
+	out, err := w.replace(tx.reading(tx.ed.Tree()), w.st.header)
+	if err != nil {
+		return writeError("commit", err)
+	}
+	w.db.stats.commits.Add(1)
+	if err := w.switchTo(out); err != nil {
+		return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
+	}
+	return nil
+}
+
+// replacement is a new file that has taken the name.
+type replacement struct {
+	wr      vfs.File // locked
+	written codec.Rewritten
+	dirErr  error // the sync of the directory failed
+}
+
+// replace writes the records of r into a new file and renames it over the database. See vfs.ReplaceFile for what a
+// crash leaves at each step; until the directory is synced the name may lead back to the old file, which is whole.
+func (w *writer) replace(r reading, h codec.Header) (out replacement, err error) {
+	db := w.db
+	defer func() {
+		if err != nil && out.wr != nil {
+			_ = out.wr.Close()
+		}
+	}()
+	temp := db.path + ".NEW"
+	write := func(f vfs.File) error {
+		written, err := db.rewrite(f, r, h)
+		if err != nil {
+			return err
+		}
+		out.written = written
+		if out.wr, err = db.fs.Open(temp, vfs.ReadWrite, 0); err != nil {
+			return err
+		}
+		return out.wr.TryLock(vfs.Exclusively)
+	}
+	verify := func(f vfs.File) error { return db.verify(f, r, out.written) }
+	err = vfs.ReplaceFile(db.fs, db.path, vfs.ReplaceOptions{Temp: temp, Verify: verify, Perm: db.opts.Mode}, write)
+	db.stats.syncs.Add(2)
+	var notDurable *vfs.NotDurableError
+	if errors.As(err, &notDurable) {
+		out.dirErr, err = err, nil
+	}
+	return out, err
+}
+
+// rewrite writes the file and cuts it to its length.
+func (db *DB) rewrite(f vfs.File, r reading, h codec.Header) (out codec.Rewritten, err error) {
+	defer vfs.CatchFault(vfs.ArmFault(), r.view.Mem, &err)
+	off := int64(0)
+	return r.codec.Rewrite(r.view, h, r.live, db.now(), func(b []byte) error {
+		n, err := f.WriteAt(b, off)
+		off += int64(n)
+		return err
+	})
+}
+
+// verify reads the new file back and compares it with what it was made from, record by record, before it takes the
+// place of the old one: Cyrus once renamed incomplete files over good ones.
+func (db *DB) verify(f vfs.File, r reading, out codec.Rewritten) (err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	g := &generation{path: f.Name(), rd: f}
+	g.refs.Store(2) // never closed by release: the file belongs to the caller
+	defer func() {
+		for _, m := range g.maps {
+			_ = m.Close()
+		}
+	}()
+	if info.Size == 0 && r.live.Len() == 0 {
+		return nil
+	}
+	st, err := db.load(g, info, nil)
+	if err != nil {
+		return fmt.Errorf("verify the new file: %w", err)
+	}
+	if st.damage != nil || st.log.State != codec.Clean || st.log.End != out.Size || st.live.Len() != r.live.Len() {
+		return fmt.Errorf("verify the new file: %d records up to %#x are not the %d up to %#x that were written: %s",
+			st.live.Len(), st.log.End, r.live.Len(), out.Size, st.log.Problem)
+	}
+	defer vfs.CatchFault(vfs.ArmFault(), r.view.Mem, &err)
+	return sameRecords(r, st.reading())
+}
+
+func sameRecords(a, b reading) (err error) {
+	defer vfs.CatchFault(vfs.ArmFault(), b.view.Mem, &err)
+	ca, cb := a.live.First(), b.live.First()
+	for ; ca.Ref() != 0 && cb.Ref() != 0; ca.Next() {
+		ka, va, err := a.codec.Record(a.view, ca.Ref())
+		if err != nil {
+			return err
+		}
+		kb, vb, err := b.codec.Record(b.view, cb.Ref())
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(ka, kb) || !bytes.Equal(va, vb) {
+			return fmt.Errorf("verify the new file: the record at %#x is not the one that was written", cb.Ref().Offset())
+		}
+		cb.Next()
+	}
+	return nil
+}
+
+// switchTo makes the new file the one in use.
+func (w *writer) switchTo(out replacement) error {
+	db := w.db
+	old := w.st.gen
+	g := &generation{path: db.path, wr: out.wr}
+	g.refs.Store(1)
+	var err error
+	if g.rd, err = db.fs.Open(db.path, vfs.ReadWrite, 0); err == nil {
+		g.id, err = g.rd.Stat()
+	}
+	if err != nil {
+		// The new file is in place and cannot be opened; the lock on it goes with its handle, and the next call finds it.
+		_ = out.wr.Close()
+		if g.rd != nil {
+			_ = g.rd.Close()
+		}
+		db.poisoned = true
+		return fmt.Errorf("open the new file: %w", err)
+	}
+	next := db.newState(g, db.codec, out.written.Size)
+	next.live, next.header, next.linked = out.written.Live, out.written.Header, true
+	next.log.End = out.written.Size
+	next.blank = out.written.Size == 0
+	db.reserved = 0
+	// Waiters for the old file's lock see that the path leads elsewhere.
+	_ = old.wr.Unlock()
+	if err := w.adopt(next); err != nil {
+		return err
+	}
+	if out.dirErr != nil {
+		// A crash may bring the old file back: nothing may be acknowledged in the new one. The next write makes another.
+		db.poisoned = true
+		return out.dirErr
+	}
+	return nil
+}
+
+// create makes an empty database at the path, complete or not at all. If another process was faster its file is kept.
+func (db *DB) create(ctx context.Context) error {
+	format := db.opts.Format
+	if format == Auto {
+		format = Twoskip
+	}
+	c := codecs[format]
+	temp := fmt.Sprintf("%s.%016x", db.path, db.opts.Random())
+	f, err := db.fs.Open(temp, vfs.ReadWrite|vfs.Create|vfs.Exclusive, db.opts.Mode)
+	if err != nil {
+		return writeError("create", err)
+	}
+	_, err = f.WriteAt(c.Empty(db.now()), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = db.fs.Link(temp, db.path)
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) {
+			err = db.fs.Rename(temp, db.path) // a file system without hard links
+			temp = ""
+		}
+	}
+	if temp != "" {
+		if e := db.fs.Unlink(temp); err == nil {
+			err = e
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = db.fs.SyncDir(dirOf(db.path))
+	}
+	if err != nil {
+		return writeError("create", err)
+	}
+	return nil
+}

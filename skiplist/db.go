@@ -1,0 +1,341 @@
+package skiplist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/skiplist/internal/codec"
+)
+
+// DB is an open database. All its methods may be called at once from many goroutines, and any number of processes may
+// have the same file open.
+type DB struct {
+	path    string
+	opts    Options
+	fs      vfs.FS
+	format  Format
+	codec   codec.Codec
+	compare func(a, b []byte) int
+	stamp   time.Time // the skipstamp, zero if there is none
+
+	state atomic.Pointer[state]
+
+	// turn is held (full) by the one goroutine that changes the file or reads the news in it.
+	turn chan struct{}
+	// writing is open while no transaction of this process holds the file's lock; it is closed when one does and has
+	// published the newest state, so that readers need not wait for it. Guarded by writingMu.
+	writing   chan struct{}
+	writingMu sync.Mutex
+
+	batchMu sync.Mutex
+	batch   []*call
+
+	// The fields below belong to the holder of turn.
+
+	// poisoned is set when the disk failed so badly that the file has to be rebuilt before it is written again.
+	poisoned bool
+	// reserved is the offset up to which disk space is known to be allocated, 0 if unknown.
+	reserved int64
+	// retryCheckpoint is the log length at which a checkpoint that had no space is tried again.
+	retryCheckpoint int64
+
+	stats counters
+}
+
+// Open opens the database at path. The context bounds the wait for the file's lock and the reading of its log.
+//
+// With Create, a missing file is created complete: after a crash there is either none or an empty database. An
+// existing file is not written to by opening it, damaged or not. Errors are ErrNotDatabase, ErrVersion, ErrDamaged
+// (see AllowDamaged), ErrOrder, and those of the system, such as fs.ErrNotExist.
+func Open(ctx context.Context, path string, opts Options) (*DB, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{path: path, opts: opts, fs: opts.FS, turn: make(chan struct{}, 1), writing: make(chan struct{})}
+	if err := db.open(ctx); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context) error {
+	db.stamp = readSkipstamp(db.fs, db.opts.Skipstamp)
+	g, err := openGeneration(db.fs, db.path, db.opts.ReadOnly)
+	if errors.Is(err, fs.ErrNotExist) && db.opts.Create && !db.opts.ReadOnly {
+		if err = db.create(ctx); err != nil {
+			return err
+		}
+		g, err = openGeneration(db.fs, db.path, db.opts.ReadOnly)
+	}
+	if err != nil {
+		return err
+	}
+	if err := db.choose(g); err != nil {
+		g.release()
+		return err
+	}
+	st, err := db.firstLoad(ctx, g)
+	if err != nil {
+		return err
+	}
+	if err := db.acceptable(st); err != nil {
+		st.gen.release()
+		return err
+	}
+	db.state.Store(st)
+	return nil
+}
+
+// choose finds the codec and the key order for the file.
+func (db *DB) choose(g *generation) (err error) {
+	if db.format, err = formatOf(db.path, g.rd, db.opts.Format); err != nil {
+		return err
+	}
+	db.codec = codecs[db.format]
+	db.compare = compareFor(db.codec.Traits(), db.opts.Order)
+	return nil
+}
+
+// compareFor returns the comparison of a format, or of the order that was asked for instead.
+func compareFor(tr codec.Traits, asked Order) func(a, b []byte) int {
+	switch {
+	case asked != DefaultOrder && asked != tr.Order:
+		return asked.Func()
+	case tr.Compare != nil:
+		return tr.Compare
+	}
+	return tr.Order.Func()
+}
+
+// acceptable refuses what must not be used without the caller's consent.
+func (db *DB) acceptable(st *state) error {
+	if st.damage != nil && !(db.opts.AllowDamaged && db.opts.ReadOnly) {
+		return st.damage
+	}
+	if st.log.Disorder && !db.opts.ReadOnly {
+		return fmt.Errorf("%s: %w: not in %s order%s", db.path, ErrOrder, db.Order(), db.fittingOrder(st))
+	}
+	return nil
+}
+
+// fittingOrder names the order that the records do stand in.
+func (db *DB) fittingOrder(st *state) string {
+	for _, o := range []Order{SignedOrder, UnsignedOrder, MailboxOrder} {
+		other := &DB{path: db.path, codec: db.codec, compare: compareFor(db.codec.Traits(), o)}
+		if alt, err := other.load(st.gen, st.seen, nil); err == nil && !alt.log.Disorder {
+			return fmt.Sprintf(", they are in %s order", o)
+		}
+	}
+	return ""
+}
+
+// smallFile is the size up to which a file is replayed under the lock at once. A larger one is replayed without the
+// lock first, so that writers do not wait, and what came meanwhile is read under it.
+const smallFile = 1 << 20
+
+// firstLoad replays the file. It owns g and returns a state of g, or of the generation that has replaced it.
+func (db *DB) firstLoad(ctx context.Context, g *generation) (*state, error) {
+	var st *state
+	if info, err := g.rd.Stat(); err == nil && info.Size > smallFile {
+		st, _ = db.load(g, info, func(int64) error { return context.Cause(ctx) })
+		if err := context.Cause(ctx); err != nil {
+			g.release()
+			return nil, err
+		}
+	}
+	return db.catchUp(ctx, g, st)
+}
+
+// catchUp takes the shared lock, if the format's readers do, and returns the state of the file that the path leads to.
+// It owns g.
+func (db *DB) catchUp(ctx context.Context, g *generation, st *state) (*state, error) {
+	locked := db.codec.Traits().LockedReads
+	for {
+		if locked {
+			if err := g.rd.Lock(ctx, vfs.Shared); err != nil {
+				g.release()
+				return nil, fmt.Errorf("lock %s: %w", db.path, err)
+			}
+		}
+		info, err := g.rd.Stat()
+		if err == nil {
+			var at vfs.Info
+			if at, err = db.fs.Stat(db.path); err == nil && at.SameFile(info) {
+				st, err = db.newest(g, st, info)
+				if locked {
+					_ = g.rd.Unlock()
+				}
+				if err != nil {
+					g.release()
+				}
+				return st, err
+			}
+		}
+		g.release() // closing gives the lock back
+		if err != nil {
+			return nil, err
+		}
+		if g, err = openGeneration(db.fs, db.path, db.opts.ReadOnly); err != nil {
+			return nil, err
+		}
+		st = nil
+	}
+}
+
+// newest returns the state of generation g as the file is now, reading as little as it can. The caller holds a lock.
+func (db *DB) newest(g *generation, st *state, info vfs.Info) (*state, error) {
+	if st != nil && st.gen == g {
+		if st.unchanged(info) {
+			return st, nil
+		}
+		next, err := db.advance(st, info)
+		if err == nil {
+			return next, nil
+		}
+	}
+	return db.load(g, info, nil)
+}
+
+// current returns the newest committed state, with a reference to its generation: it holds every commit that any
+// process acknowledged before the call.
+func (db *DB) current(ctx context.Context) (*state, error) {
+	for {
+		st, err := db.acquire()
+		if err != nil {
+			return nil, err
+		}
+		writing := db.isWriting()
+		if writing || db.isFresh(st) {
+			// While our own writer holds the lock nobody else commits, and it has published what it found.
+			if now := db.state.Load(); writing && now != st {
+				st.gen.release()
+				continue
+			}
+			return st, nil
+		}
+		st.gen.release()
+		if err := db.refresh(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// isFresh tells whether the file has not changed since st.
+func (db *DB) isFresh(st *state) bool {
+	info, err := st.gen.rd.Stat()
+	return err == nil && st.unchanged(info)
+}
+
+// refresh publishes the news of the file, if it gets to it before a writer of this process does.
+func (db *DB) refresh(ctx context.Context) error {
+	select {
+	case db.turn <- struct{}{}:
+	case <-db.writingSoon():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-db.turn }()
+	return db.refreshInTurn(ctx)
+}
+
+func (db *DB) refreshInTurn(ctx context.Context) error {
+	st := db.state.Load()
+	if st == nil {
+		return fmt.Errorf("%s: %w", db.path, ErrClosed)
+	}
+	if db.poisoned || db.isFresh(st) {
+		return db.touch(st)
+	}
+	st.gen.acquire() // for catchUp to own
+	next, err := db.catchUp(ctx, st.gen, st)
+	if err != nil {
+		return fmt.Errorf("read the news of the database: %w", err)
+	}
+	if next.gen == st.gen {
+		st.gen.release()
+	}
+	if err := db.acceptable(next); err != nil {
+		if next.gen != st.gen {
+			next.gen.release()
+		}
+		return err
+	}
+	db.reserved = 0 // another process may have cut the file
+	db.publish(next)
+	return nil
+}
+
+// touch publishes st as of now: a poisoned handle reads on in the state before the failure.
+func (db *DB) touch(st *state) error {
+	if !db.poisoned {
+		return nil
+	}
+	info, err := st.gen.rd.Stat()
+	if err != nil {
+		return err
+	}
+	same := *st
+	same.seen = info
+	db.publish(&same)
+	return nil
+}
+
+// isWriting tells whether a transaction of this process holds the file's lock and has published the newest state.
+func (db *DB) isWriting() bool {
+	select {
+	case <-db.writingSoon():
+		return true
+	default:
+		return false
+	}
+}
+
+func (db *DB) writingSoon() <-chan struct{} {
+	db.writingMu.Lock()
+	defer db.writingMu.Unlock()
+	return db.writing
+}
+
+func (db *DB) setWriting(on bool) {
+	db.writingMu.Lock()
+	defer db.writingMu.Unlock()
+	if on {
+		close(db.writing)
+	} else {
+		db.writing = make(chan struct{})
+	}
+}
+
+// Close closes the database. It waits for a transaction under way. Snapshots stay usable until they are closed.
+func (db *DB) Close() error {
+	db.turn <- struct{}{}
+	defer func() { <-db.turn }()
+	st := db.state.Swap(nil)
+	if st == nil {
+		return fmt.Errorf("%s: %w", db.path, ErrClosed)
+	}
+	st.gen.release()
+	return nil
+}
+
+// Path is the path given to Open.
+func (db *DB) Path() string { return db.path }
+
+// Format is the format of the file.
+func (db *DB) Format() Format { return db.format }
+
+// Order is the key order in use.
+func (db *DB) Order() Order {
+	if db.opts.Order != DefaultOrder {
+		return db.opts.Order
+	}
+	return db.codec.Traits().Order
+}

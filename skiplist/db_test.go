@@ -1,0 +1,295 @@
+package skiplist_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/mailspine/mailspine/skiplist"
+)
+
+var ctx = context.Background()
+
+var formats = []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip, skiplist.Flat}
+
+// eachFormat runs a test once for every format.
+func eachFormat(t *testing.T, test func(t *testing.T, f skiplist.Format)) {
+	for _, f := range formats {
+		t.Run(string(f), func(t *testing.T) { test(t, f) })
+	}
+}
+
+// open opens a database, and checks it when the test ends.
+func open(t testing.TB, path string, opts skiplist.Options) *skiplist.DB {
+	db, err := skiplist.Open(ctx, path, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = db.Close()
+		checkClean(t, path, opts)
+	})
+	return db
+}
+
+func checkClean(t require.TestingT, path string, opts skiplist.Options) {
+	found, err := skiplist.Check(ctx, path, opts)
+	require.NoError(t, err)
+	for _, f := range found {
+		if f.Severity > skiplist.Info {
+			require.Fail(t, "check", "%v", f)
+		}
+	}
+}
+
+func contents(t require.TestingT, r skiplist.Reader) map[string]string {
+	all := map[string]string{}
+	for rec, err := range r.All() {
+		require.NoError(t, err)
+		all[string(rec.Key)] = string(rec.Value)
+	}
+	require.Equal(t, r.Len(), len(all))
+	return all
+}
+
+// machine drives two handles on one file, as two processes have, against a map.
+type machine struct {
+	t     *rapid.T
+	path  string
+	opts  skiplist.Options
+	db    [2]*skiplist.DB
+	model map[string]string
+	snaps []kept
+}
+
+type kept struct {
+	s    *skiplist.Snapshot
+	want map[string]string
+}
+
+func (m *machine) any() *skiplist.DB { return m.db[rapid.IntRange(0, 1).Draw(m.t, "handle")] }
+
+func (m *machine) key() []byte {
+	return fmt.Appendf(nil, "k%03d", rapid.IntRange(0, 120).Draw(m.t, "key"))
+}
+
+func (m *machine) value() []byte {
+	return rapid.SliceOfN(rapid.Byte(), 0, 90).Draw(m.t, "value")
+}
+
+func (m *machine) reopen(i int) {
+	if m.db[i] != nil {
+		require.NoError(m.t, m.db[i].Close())
+	}
+	db, err := skiplist.Open(ctx, m.path, m.opts)
+	require.NoError(m.t, err)
+	m.db[i] = db
+}
+
+func TestModel(t *testing.T) {
+	eachFormat(t, func(t *testing.T, f skiplist.Format) {
+		dir := t.TempDir()
+		n := 0
+		rapid.Check(t, func(t *rapid.T) {
+			n++
+			m := &machine{t: t, path: filepath.Join(dir, fmt.Sprint(n)), model: map[string]string{},
+				opts: skiplist.Options{Format: f, Create: true, Reserve: 4096}}
+			m.reopen(0)
+			m.reopen(1)
+			t.Repeat(map[string]func(*rapid.T){
+				"update": func(t *rapid.T) {
+					m.t = t
+					next := maps.Clone(m.model)
+					fail := rapid.Bool().Draw(t, "fail")
+					err := m.any().Update(ctx, func(tx *skiplist.Tx) error {
+						for range rapid.IntRange(1, 12).Draw(t, "changes") {
+							k := m.key()
+							if rapid.IntRange(0, 2).Draw(t, "kind") == 0 {
+								require.NoError(t, tx.Delete(k))
+								delete(next, string(k))
+							} else {
+								v := m.value()
+								require.NoError(t, tx.Put(k, v))
+								next[string(k)] = string(v)
+							}
+							got, err := tx.Get(k)
+							want, ok := next[string(k)]
+							require.Equal(t, !ok, errors.Is(err, skiplist.ErrNotFound))
+							require.Equal(t, want, string(got))
+						}
+						require.Equal(t, next, contents(t, tx))
+						if fail {
+							return errors.New("no")
+						}
+						return nil
+					})
+					require.Equal(t, fail, err != nil)
+					if !fail {
+						m.model = next
+					}
+				},
+				"insert": func(t *rapid.T) {
+					m.t = t
+					k := m.key()
+					err := m.any().Insert(ctx, k, []byte("new"))
+					if _, ok := m.model[string(k)]; ok {
+						require.ErrorIs(t, err, skiplist.ErrExists)
+						return
+					}
+					require.NoError(t, err)
+					m.model[string(k)] = "new"
+				},
+				"checkpoint": func(t *rapid.T) {
+					m.t = t
+					require.NoError(t, m.any().Checkpoint(ctx))
+				},
+				"reopen": func(t *rapid.T) {
+					m.t = t
+					m.reopen(rapid.IntRange(0, 1).Draw(t, "handle"))
+				},
+				"snapshot": func(t *rapid.T) {
+					m.t = t
+					s, err := m.any().Snapshot(ctx)
+					require.NoError(t, err)
+					m.snaps = append(m.snaps, kept{s, maps.Clone(m.model)})
+				},
+				"prefix": func(t *rapid.T) {
+					m.t = t
+					p := rapid.SampledFrom([]string{"k0", "k1", "k11", "x", ""}).Draw(t, "prefix")
+					var want, got []string
+					for k := range m.model {
+						if len(k) >= len(p) && k[:len(p)] == p {
+							want = append(want, k)
+						}
+					}
+					slices.Sort(want)
+					require.NoError(t, m.any().View(ctx, func(s *skiplist.Snapshot) error {
+						for r, err := range s.Prefix([]byte(p)) {
+							require.NoError(t, err)
+							got = append(got, string(r.Key))
+						}
+						return nil
+					}))
+					require.Equal(t, want, got)
+				},
+				"": func(t *rapid.T) {
+					for _, db := range m.db {
+						require.NoError(t, db.View(ctx, func(s *skiplist.Snapshot) error {
+							require.Equal(t, m.model, contents(t, s))
+							return nil
+						}))
+					}
+				},
+			})
+			for _, k := range m.snaps {
+				require.Equal(t, k.want, contents(t, k.s))
+				k.s.Close()
+				_, err := k.s.Get([]byte("x"))
+				require.ErrorIs(t, err, skiplist.ErrClosed)
+			}
+			for _, db := range m.db {
+				require.NoError(t, db.Close())
+			}
+			checkClean(t, m.path, m.opts)
+		})
+	})
+}
+
+func TestBatchSharesSyncs(t *testing.T) {
+	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
+		t.Run(string(f), func(t *testing.T) {
+			db := open(t, filepath.Join(t.TempDir(), "db"), skiplist.Options{Format: f, Create: true})
+			const writers, each = 32, 20
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Go(func() {
+					for i := range each {
+						require.NoError(t, db.Put(ctx, fmt.Appendf(nil, "w%02d.%03d", w, i), []byte("v")))
+					}
+				})
+			}
+			wg.Wait()
+			s := db.Stats()
+			require.Equal(t, writers*each, s.Records)
+			require.Less(t, s.Commits, int64(writers*each))
+			require.NoError(t, db.View(ctx, func(s *skiplist.Snapshot) error {
+				require.Len(t, contents(t, s), writers*each)
+				return nil
+			}))
+		})
+	}
+}
+
+func TestBatchKeepsFailuresApart(t *testing.T) {
+	eachFormat(t, func(t *testing.T, f skiplist.Format) {
+		db := open(t, filepath.Join(t.TempDir(), "db"), skiplist.Options{Format: f, Create: true})
+		var wg sync.WaitGroup
+		for i := range 40 {
+			wg.Go(func() {
+				err := db.Batch(ctx, func(tx *skiplist.Tx) error {
+					require.NoError(t, tx.Put(fmt.Appendf(nil, "%02d", i), []byte("x")))
+					if i%3 == 0 {
+						return fs.ErrInvalid
+					}
+					return nil
+				})
+				if i%3 == 0 {
+					require.ErrorIs(t, err, fs.ErrInvalid)
+				} else {
+					require.NoError(t, err)
+				}
+			})
+		}
+		wg.Wait()
+		require.PanicsWithValue(t, "mine", func() {
+			_ = db.Batch(ctx, func(tx *skiplist.Tx) error { panic("mine") })
+		})
+		require.Equal(t, 26, db.Stats().Records)
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	_, err := skiplist.Open(ctx, filepath.Join(dir, "none"), skiplist.Options{})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = skiplist.Open(ctx, filepath.Join(dir, "none"), skiplist.Options{Format: "berkeley"})
+	require.ErrorContains(t, err, "berkeley")
+	junk := filepath.Join(dir, "junk")
+	require.NoError(t, os.WriteFile(junk, []byte("#!/bin/sh\nexit\n"), 0o600))
+	_, err = skiplist.Open(ctx, junk, skiplist.Options{})
+	require.ErrorIs(t, err, skiplist.ErrNotDatabase)
+	path := filepath.Join(dir, "db")
+	open(t, path, skiplist.Options{Format: skiplist.Twoskip, Create: true})
+	_, err = skiplist.Open(ctx, path, skiplist.Options{Format: skiplist.Skiplist})
+	require.ErrorIs(t, err, skiplist.ErrNotDatabase)
+	require.ErrorContains(t, err, "twoskip")
+}
+
+// TestReadingWritesNothing holds that a file of zero bytes stays one until somebody writes a record.
+func TestReadingWritesNothing(t *testing.T) {
+	eachFormat(t, func(t *testing.T, f skiplist.Format) {
+		path := filepath.Join(t.TempDir(), "db")
+		require.NoError(t, os.WriteFile(path, nil, 0o640))
+		db := open(t, path, skiplist.Options{Format: f})
+		_, err := db.Get(ctx, []byte("k"))
+		require.ErrorIs(t, err, skiplist.ErrNotFound)
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.Zero(t, info.Size())
+		require.NoError(t, db.Put(ctx, []byte("k"), []byte("v")))
+		v, err := db.Get(ctx, []byte("k"))
+		require.NoError(t, err)
+		require.Equal(t, "v", string(v))
+		info, err = os.Stat(path)
+		require.NoError(t, err)
+		require.Equal(t, fs.FileMode(0o640), info.Mode().Perm())
+	})
+}

@@ -1,0 +1,170 @@
+package flat
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/skiplist/internal/codec"
+	"github.com/mailspine/mailspine/skiplist/internal/tree"
+)
+
+// The codes of the findings.
+const (
+	codeUnsorted     = "line-unsorted"
+	codeDuplicate    = "line-duplicate"
+	codeUnreadable   = "line-unreadable"
+	codeNUL          = "line-with-nul"
+	codeUnterminated = "line-unterminated"
+	codeSpelling     = "key-spelling"
+)
+
+const (
+	// maxFindings bounds the findings of one kind; the last says how many there are more.
+	maxFindings = 100
+	// progressStep is how many bytes are read between two reports.
+	progressStep = 1 << 20
+)
+
+// Replay reads the lines from opt.From on.
+func (format) Replay(v *codec.View, _ codec.Header, opt codec.ReplayOptions, ed *tree.Editor) (codec.Log, error) {
+	rp := &replay{v: v.Sub(v.Size), opt: opt, ed: ed, look: ed.Lookup(), count: map[string]int{}}
+	rp.log.End = opt.From
+	if err := rp.begin(); err != nil {
+		return codec.Log{}, err
+	}
+	if err := rp.run(); err != nil {
+		return codec.Log{}, err
+	}
+	for i, f := range rp.log.Findings {
+		if n := rp.count[f.Code]; n > maxFindings {
+			rp.log.Findings[i].Detail += fmt.Sprintf(" (the first of %d; only %d are listed)", n, maxFindings)
+			rp.count[f.Code] = 0
+		}
+	}
+	return rp.log, nil
+}
+
+type replay struct {
+	v    *codec.View
+	opt  codec.ReplayOptions
+	ed   *tree.Editor
+	look tree.Lookup
+	log  codec.Log
+	// count is how many findings of each code there were.
+	count map[string]int
+	// prev is the key of the line before, last the greatest so far; nil before the first.
+	prev, last []byte
+}
+
+// begin learns where lines that were replayed before have ended.
+func (rp *replay) begin() error {
+	c := rp.ed.Last()
+	if c.Ref() == 0 {
+		return nil
+	}
+	if rp.last = rp.look.Key(c.Ref()); rp.last == nil {
+		return rp.v.Errorf(c.Ref().Offset(), "", "the line of a record is not there any more")
+	}
+	rp.prev = rp.last
+	return nil
+}
+
+func (rp *replay) run() error {
+	report := rp.opt.From + progressStep
+	for s := scan(rp.v, rp.opt.From); ; {
+		l, ok, err := s.next()
+		if err != nil || !ok {
+			return err
+		}
+		if rp.opt.Progress != nil && l.off >= report {
+			report = l.off + progressStep
+			if err := rp.opt.Progress(l.off); err != nil {
+				return err
+			}
+		}
+		off, problem := l.flaw()
+		switch {
+		case !l.whole:
+			rp.unterminated(l, problem)
+			return nil
+		case problem == "":
+			rp.add(l)
+		default:
+			if rp.log.State != codec.Damaged {
+				rp.log.State, rp.log.Offset, rp.log.Problem = codec.Damaged, off, problem
+			}
+			if !rp.opt.Salvage {
+				return nil
+			}
+			rp.salvage(l, off, problem)
+		}
+		if rp.log.State != codec.Damaged {
+			rp.log.End = s.off
+		}
+	}
+}
+
+// add takes up a good line.
+func (rp *replay) add(l line) {
+	enc, _, _ := l.split()
+	key := decode(enc)
+	if !canonical(enc) {
+		rp.find(codeSpelling, finding.Warning, l.off, "a key that Cyrus would spell otherwise and so does not find", "any change rewrites it")
+	}
+	if rp.prev != nil && rp.look.Compare(rp.prev, key) > 0 {
+		rp.log.Disorder = true
+		rp.find(codeUnsorted, finding.Warning, l.off, "the key sorts before that of the line before, so that Cyrus may not find it", "")
+	}
+	rp.prev = key
+	r := tree.NewRef(l.off, 1)
+	if rp.last == nil || rp.look.Compare(rp.last, key) < 0 {
+		rp.ed.Append(r)
+		rp.last = key
+	} else if old := rp.ed.Put(key, r); old != 0 {
+		rp.log.Disorder = true
+		rp.find(codeDuplicate, finding.Warning, l.off,
+			fmt.Sprintf("the key of the line at %#x again; the later line counts", old.Offset()), "")
+	}
+}
+
+// salvage takes up what can be read of a damaged line: a record whose value alone is in doubt. A key with a hole is
+// no key.
+func (rp *replay) salvage(l line, off int64, problem string) {
+	tab := bytes.IndexByte(l.b, separator)
+	if tab < 0 || off < l.off+int64(tab) {
+		rp.find(codeUnreadable, finding.Damage, off, "skipped: "+problem, "")
+		return
+	}
+	rp.find(codeNUL, finding.Damage, off, "kept, though its value is in doubt: "+problem, "")
+	rp.add(l)
+}
+
+// unterminated deals with a last line that no LF ends. Cyrus never looks at it.
+func (rp *replay) unterminated(l line, problem string) {
+	if rp.log.State != codec.Damaged {
+		rp.log.State, rp.log.Offset, rp.log.Problem = codec.Torn, l.off, "the last line has no LF"
+	}
+	if problem != "" {
+		if rp.opt.Salvage {
+			rp.find(codeUnreadable, finding.Damage, l.off, "skipped: the last line has no LF, and "+problem, "")
+		}
+		return
+	}
+	rp.log.Uncommitted = 1
+	if rp.opt.Salvage && rp.opt.Uncommitted {
+		rp.find(codeUnterminated, finding.Warning, l.off, "kept, though its value may be cut off: the last line has no LF", "")
+		rp.add(l)
+		return
+	}
+	rp.find(codeUnterminated, finding.Warning, l.off, "left out, as Cyrus does: the last line has no LF",
+		"salvage with uncommitted records keeps it; the next change drops it")
+}
+
+func (rp *replay) find(code string, sev finding.Severity, off int64, detail, fix string) {
+	if rp.count[code]++; rp.count[code] > maxFindings {
+		return
+	}
+	rp.log.Findings = append(rp.log.Findings,
+		finding.Finding{Code: code, Severity: sev, Path: rp.v.Path, Offset: off, Detail: detail, Fix: fix})
+}

@@ -1,0 +1,135 @@
+package skiplist
+
+import (
+	"context"
+	"encoding/binary"
+	"time"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/skiplist/internal/codec"
+)
+
+// Recover repairs the file after a crash, as the first write would: it cuts off a transaction without its commit, sets
+// links right, and marks the file as recovered. Nothing that was committed is changed. It fails with ErrDamaged if
+// committed data is missing or unreadable: that needs Salvage. It reports whether there was anything to repair.
+func (db *DB) Recover(ctx context.Context) (repaired bool, err error) {
+	w, err := db.beginWrite(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer w.end()
+	if w.st.blank {
+		return false, nil
+	}
+	before := w.st
+	if err := w.prepare(); err != nil {
+		return false, writeError("recover", err)
+	}
+	return before.log.State != codec.Clean || db.stale(before.header) || w.st.header != before.header, nil
+}
+
+// prepare brings the file into the state in which it may be written: its tail ends with a commit, its links are those
+// that follow from the log. It needs no disk space. A crash in between leaves a file that the next writer prepares.
+func (w *writer) prepare() error {
+	db, st := w.db, w.st
+	if st.linked && st.log.State == codec.Clean && !db.stale(st.header) {
+		return nil
+	}
+	links, err := w.wrongLinks()
+	if err != nil {
+		return err
+	}
+	if len(links) > 0 || st.log.State != codec.Clean || db.stale(st.header) {
+		if err := w.recover(links); err != nil {
+			return err
+		}
+		st = w.st
+	}
+	same := *st
+	same.linked = true
+	w.publish(&same)
+	return nil
+}
+
+// wrongLinks collects the writes that mend the links of the file, each place once.
+func (w *writer) wrongLinks() (mend []codec.Write, err error) {
+	defer vfs.CatchFault(vfs.ArmFault(), w.st.view.Mem, &err)
+	seen := map[int64]bool{}
+	err = w.st.codec.CheckLinks(w.st.view, w.st.header, w.st.live, func(l codec.WrongLink) bool {
+		if len(l.Mend.New) > 0 && !seen[l.Mend.Off] {
+			seen[l.Mend.Off] = true
+			mend = append(mend, l.Mend)
+		}
+		return true
+	})
+	return mend, err
+}
+
+func (w *writer) recover(links []codec.Write) (err error) {
+	db, st := w.db, w.st
+	defer vfs.CatchFault(vfs.ArmFault(), st.view.Mem, &err)
+	db.reserved = 0
+	full := st.gen.view(st.seen.Size)
+	plan, err := st.codec.Recover(full, st.header, st.log, links, st.live, db.now())
+	if err != nil {
+		return err
+	}
+	for _, phase := range plan.Phases {
+		if _, err := writePhase(st.gen.wr, phase); err != nil {
+			return w.failedRecovery(err)
+		}
+		if err := st.gen.wr.Datasync(); err != nil {
+			return w.failedRecovery(err)
+		}
+		db.stats.syncs.Add(1)
+	}
+	db.stats.recoveries.Add(1)
+	db.opts.Logger.Info("recovered", "path", db.path, "state", st.log.Problem, "links", len(links), "end", st.log.End)
+	next := *st
+	next.header, next.log.State, next.linked = plan.Header, codec.Clean, true
+	next.log.Problem, next.log.Uncommitted = "", 0
+	return w.adopt(&next)
+}
+
+// failedRecovery has the file read anew before the next attempt: the repair may have got half-way.
+func (w *writer) failedRecovery(err error) error {
+	same := *w.st
+	same.seen = vfs.Info{}
+	same.linked = false
+	w.publish(&same)
+	return err
+}
+
+// stale tells whether Cyrus would run recovery on a file with this header, because it was last recovered before the
+// skipstamp or before the machine started, or at a time that has not come yet.
+func (db *DB) stale(h codec.Header) bool {
+	if !db.codec.Traits().Timestamped {
+		return false
+	}
+	if h.LastRecovery.Before(db.stamp) || h.LastRecovery.After(db.fs.Now().Add(time.Minute)) {
+		return true
+	}
+	boot, err := db.fs.BootTime()
+	return err == nil && h.LastRecovery.Before(boot.Truncate(time.Second))
+}
+
+// now is the time to write into a header: never before the skipstamp, or Cyrus would recover the file again at once.
+func (db *DB) now() time.Time {
+	now := db.fs.Now()
+	if now.Before(db.stamp) {
+		return db.stamp
+	}
+	return now
+}
+
+// readSkipstamp returns the time in Cyrus's skipstamp file: four bytes, big-endian. Zero if there is none.
+func readSkipstamp(fsys vfs.FS, path string) time.Time {
+	if path == "" {
+		return time.Time{}
+	}
+	b, err := vfs.ReadFile(fsys, path)
+	if err != nil || len(b) < 4 {
+		return time.Time{}
+	}
+	return time.Unix(int64(binary.BigEndian.Uint32(b)), 0)
+}

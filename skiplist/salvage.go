@@ -1,0 +1,219 @@
+package skiplist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/skiplist/internal/codec"
+	"github.com/mailspine/mailspine/skiplist/internal/tree"
+)
+
+// SalvageOptions say what to salvage.
+type SalvageOptions struct {
+	// Options open the source: Format (needed if the beginning of the file is unreadable), Order, FS, Logger.
+	Options
+	// Uncommitted also takes complete records that no commit follows. Cyrus's skiplist could lose the mark of a commit
+	// that it had acknowledged, when the disk was full.
+	Uncommitted bool
+}
+
+// Salvaged reports what a salvage has found.
+type Salvaged struct {
+	// Records is the number of records in the new file; Unreadable that of records which were found and then could not be
+	// read.
+	Records    int       `json:"records"`
+	Unreadable int       `json:"unreadable"`
+	Format     Format    `json:"format"`
+	Findings   []Finding `json:"findings"`
+}
+
+// Salvage collects everything that is readable in the damaged database at path into a new one at out, which must not
+// exist. The source is only read, under its shared lock. Where it is in doubt whether a record was deleted, the record
+// is kept. The new file is complete and durable when Salvage returns nil; after an error there is none.
+func Salvage(ctx context.Context, path, out string, opts SalvageOptions) (Salvaged, error) {
+	o, err := opts.Options.withDefaults()
+	if err != nil {
+		return Salvaged{}, err
+	}
+	o.ReadOnly = true
+	s := salvager{db: &DB{path: path, opts: o, fs: o.FS}, uncommitted: opts.Uncommitted}
+	res, err := s.run(ctx, out)
+	if err != nil {
+		return res, fmt.Errorf("salvage: %w", err)
+	}
+	return res, nil
+}
+
+type salvager struct {
+	db          *DB
+	uncommitted bool
+}
+
+func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error) {
+	db := s.db
+	if _, err := db.fs.Stat(out); err == nil {
+		return res, fmt.Errorf("%s: %w", out, syscall.EEXIST)
+	}
+	g, err := openGeneration(db.fs, db.path, true)
+	if err != nil {
+		return res, err
+	}
+	defer g.release()
+	if err := s.chooseCodec(g); err != nil {
+		return res, err
+	}
+	res.Format = db.format
+	if err := g.rd.Lock(ctx, vfs.Shared); err != nil {
+		return res, fmt.Errorf("lock %s: %w", db.path, err)
+	}
+	defer g.rd.Unlock()
+	st, err := s.collect(ctx, g)
+	if err != nil {
+		return res, err
+	}
+	res.Findings = st.log.Findings
+	for i := range res.Findings {
+		res.Findings[i].Path = db.path
+	}
+	if st.log.State != codec.Clean {
+		res.Findings = append(res.Findings, db.finding("damaged", Damage, st.log.Offset, "", "%s", st.log.Problem))
+	}
+	if err := s.dropUnreadable(st, &res); err != nil {
+		return res, err
+	}
+	res.Records = st.live.Len()
+	return res, writeNew(db, st, out)
+}
+
+// chooseCodec trusts the magic, else the format that was asked for: the beginning may be what is damaged.
+func (s *salvager) chooseCodec(g *generation) error {
+	err := s.db.choose(g)
+	if err != nil && s.db.opts.Format != Auto {
+		s.db.format = s.db.opts.Format
+		s.db.codec = codecs[s.db.format]
+		s.db.compare = compareFor(s.db.codec.Traits(), s.db.opts.Order)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w (name the format to read it all the same)", err)
+	}
+	return nil
+}
+
+// collect replays all that can be read.
+func (s *salvager) collect(ctx context.Context, g *generation) (st *state, err error) {
+	info, err := g.rd.Stat()
+	if err != nil {
+		return nil, err
+	}
+	st = s.db.newState(g, s.db.codec, info.Size)
+	defer vfs.CatchFault(vfs.ArmFault(), st.view.Mem, &err)
+	st.seen = info
+	if info.Size == 0 {
+		return st, nil
+	}
+	var broken *FormatError
+	if st.header, err = s.db.codec.ReadHeader(st.view); errors.As(err, &broken) {
+		st.header = codec.Header{}
+	} else if err != nil {
+		return nil, err
+	}
+	ed := tree.Edit(tree.Tree{}, st.look)
+	opt := codec.ReplayOptions{
+		Salvage: true, Uncommitted: s.uncommitted,
+		Progress: func(int64) error { return context.Cause(ctx) },
+	}
+	if st.log, err = s.db.codec.Replay(st.view, st.header, opt, ed); err != nil {
+		return nil, err
+	}
+	if broken != nil {
+		st.log.Findings = append(st.log.Findings, damageFinding(broken))
+	}
+	st.live = ed.Tree()
+	return st, nil
+}
+
+// dropUnreadable takes out the records that fail their checksums.
+func (s *salvager) dropUnreadable(st *state, res *Salvaged) error {
+	kept := tree.Edit(tree.Tree{}, st.look)
+	for cur := st.live.First(); cur.Ref() != 0; cur.Next() {
+		err := st.readable(cur.Ref())
+		var broken *FormatError
+		switch {
+		case err == nil:
+			kept.Append(cur.Ref())
+			continue
+		case errors.As(err, &broken):
+			res.Findings = append(res.Findings, damageFinding(broken))
+		case errors.Is(err, vfs.ErrFault) || errors.Is(err, syscall.EIO):
+			res.Findings = append(res.Findings, s.db.finding("unreadable", Damage, cur.Ref().Offset(), "", "%v", err))
+		default:
+			return err
+		}
+		res.Unreadable++
+	}
+	st.live = kept.Tree()
+	return nil
+}
+
+// writeNew writes the live records of st to a new file.
+func writeNew(db *DB, st *state, out string) error {
+	var w codec.Rewritten
+	r := st.reading()
+	write := func(f vfs.File) (err error) {
+		w, err = db.rewrite(f, r, st.header)
+		return err
+	}
+	verify := func(f vfs.File) error { return db.verify(f, r, w) }
+	err := vfs.ReplaceFile(db.fs, out, vfs.ReplaceOptions{Verify: verify, Perm: st.seen.Mode.Perm()}, write)
+	if err != nil {
+		return writeError("write "+out, err)
+	}
+	return nil
+}
+
+// Backup writes a copy of the newest committed state to w, freshly checkpointed: a complete database file, whatever
+// happens to the original meanwhile. Writers are not held up.
+func (db *DB) Backup(ctx context.Context, w io.Writer) error {
+	st, err := db.current(ctx)
+	if err != nil {
+		return err
+	}
+	defer st.gen.release()
+	if st.damage != nil {
+		return st.damage
+	}
+	_, err = rewriteTo(ctx, db, st, w)
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
+}
+
+func rewriteTo(ctx context.Context, db *DB, st *state, w io.Writer) (out codec.Rewritten, err error) {
+	defer vfs.CatchFault(vfs.ArmFault(), st.view.Mem, &err)
+	return st.codec.Rewrite(st.view, st.header, st.live, db.now(), func(b []byte) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// BackupFile is Backup into a new file, complete and durable when it returns nil. An existing file is replaced.
+func (db *DB) BackupFile(ctx context.Context, out string) error {
+	st, err := db.current(ctx)
+	if err != nil {
+		return err
+	}
+	defer st.gen.release()
+	if st.damage != nil {
+		return st.damage
+	}
+	return writeNew(db, st, out)
+}

@@ -1,0 +1,144 @@
+package skiplist
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/skiplist/internal/codec"
+	"github.com/mailspine/mailspine/skiplist/internal/tree"
+)
+
+// Tx is a write transaction. It sees the newest committed state and its own changes. It is for one goroutine, and only
+// within the function that received it. Nothing is written to the file before that function has returned nil.
+type Tx struct {
+	db   *DB
+	st   *state
+	txn  codec.Txn
+	look tree.Lookup
+	ed   *tree.Editor
+	// deletesOnly is set while the transaction holds nothing but deletions, which may use the reserve.
+	deletesOnly bool
+	done        bool
+}
+
+func newTx(db *DB, st *state) *Tx {
+	view := st.view.Sub(st.view.Size)
+	tx := &Tx{db: db, st: st, deletesOnly: true}
+	tx.txn = codec.Txn{View: view, Header: st.header, Random: db.opts.Random, Compare: db.compare}
+	c := st.codec
+	tx.look = tree.Lookup{Key: func(r tree.Ref) []byte { return c.Key(view, r) }, Compare: db.compare}
+	tx.ed = tree.Edit(st.live, tx.look)
+	return tx
+}
+
+// changed tells whether there is anything to commit.
+func (tx *Tx) changed() bool { return len(tx.txn.Touched) > 0 }
+
+// Put stores value under key, replacing what is there. Both are copied.
+func (tx *Tx) Put(key, value []byte) error { return tx.put(key, value, false) }
+
+// Insert stores value under key, or fails with ErrExists if the key is present.
+func (tx *Tx) Insert(key, value []byte) error { return tx.put(key, value, true) }
+
+func (tx *Tx) put(key, value []byte, createOnly bool) (err error) {
+	if tx.done {
+		return fmt.Errorf("transaction: %w", ErrClosed)
+	}
+	if len(key) == 0 {
+		return ErrInvalidKey
+	}
+	defer vfs.CatchFault(vfs.ArmFault(), tx.txn.View.Mem, &err)
+	old := tx.ed.Get(key)
+	if old != 0 && createOnly {
+		return ErrExists
+	}
+	ref, err := tx.st.codec.Put(&tx.txn, key, value, old)
+	if err != nil || ref == old {
+		return err
+	}
+	tx.ed.Put(key, ref)
+	tx.deletesOnly = false
+	tx.touch(codec.Touch{Key: bytes.Clone(key), Level: max(old.Level(), ref.Level()), At: ref.Offset()})
+	return nil
+}
+
+// Delete removes the record of key; it does nothing if there is none.
+func (tx *Tx) Delete(key []byte) (err error) {
+	if tx.done {
+		return fmt.Errorf("transaction: %w", ErrClosed)
+	}
+	defer vfs.CatchFault(vfs.ArmFault(), tx.txn.View.Mem, &err)
+	at, exact := tx.ed.Seek(key)
+	if !exact {
+		return nil
+	}
+	old := at.Ref()
+	at.Next()
+	start := tx.txn.View.End()
+	if err := tx.st.codec.Delete(&tx.txn, old, at.Ref()); err != nil {
+		return err
+	}
+	tx.ed.Delete(key)
+	tx.touch(codec.Touch{Key: bytes.Clone(key), Level: old.Level(), At: start, Deleted: true})
+	return nil
+}
+
+func (tx *Tx) touch(t codec.Touch) { tx.txn.Touched = append(tx.txn.Touched, t) }
+
+// mark is a point in a transaction to which it can return.
+type mark struct {
+	live        tree.Tree
+	tail        int
+	touched     int
+	deletesOnly bool
+}
+
+func (tx *Tx) mark() mark {
+	return mark{tx.ed.Tree(), len(tx.txn.View.Tail), len(tx.txn.Touched), tx.deletesOnly}
+}
+
+func (tx *Tx) rollback(m mark) {
+	tx.ed.Reset(m.live)
+	tx.txn.View.Tail = tx.txn.View.Tail[:m.tail]
+	tx.txn.Touched = tx.txn.Touched[:m.touched]
+	tx.deletesOnly = m.deletesOnly
+}
+
+// reading is the transaction's state; live is a version of its tree.
+func (tx *Tx) reading(live tree.Tree) reading {
+	return reading{tx.st.codec, tx.txn.View, tx.look, live}
+}
+
+// Get returns a copy of the value of key, or ErrNotFound.
+func (tx *Tx) Get(key []byte) (value []byte, err error) {
+	if tx.done {
+		return nil, fmt.Errorf("transaction: %w", ErrClosed)
+	}
+	return tx.reading(tx.ed.Peek()).get(key)
+}
+
+// Has tells whether there is a record of key.
+func (tx *Tx) Has(key []byte) (bool, error) {
+	if tx.done {
+		return false, fmt.Errorf("transaction: %w", ErrClosed)
+	}
+	return tx.reading(tx.ed.Peek()).has(key)
+}
+
+// Len is the number of records.
+func (tx *Tx) Len() int { return tx.ed.Len() }
+
+// All yields every record in key order, as they were when the iteration began.
+func (tx *Tx) All() iter.Seq2[Record, error] { return tx.Range(nil, nil) }
+
+// Prefix yields the records whose keys begin with prefix, as they were when the iteration began.
+func (tx *Tx) Prefix(prefix []byte) iter.Seq2[Record, error] {
+	return tx.reading(tx.ed.Tree()).scan(bounds{from: prefix, prefix: prefix})
+}
+
+// Range yields the records from the key from on, up to but without the key to, as they were when the iteration began.
+func (tx *Tx) Range(from, to []byte) iter.Seq2[Record, error] {
+	return tx.reading(tx.ed.Tree()).scan(bounds{from: from, to: to})
+}

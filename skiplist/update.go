@@ -1,0 +1,303 @@
+package skiplist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+)
+
+// Update calls fn with a transaction and commits it if fn returns nil; the change is durable when Update returns nil.
+// If fn returns an error the transaction is dropped and the error returned. The file's exclusive lock is held
+// meanwhile, so fn should be quick; ctx bounds the wait for it, not the commit.
+//
+// After any error but ErrCommitUnknown nothing has changed, and nothing will after a crash.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	w, err := db.beginWrite(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.end()
+	tx := newTx(db, w.st)
+	defer func() { tx.done = true }()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	return w.commit(tx)
+}
+
+// Put stores value under key, durably. Concurrent calls share their syncs.
+func (db *DB) Put(ctx context.Context, key, value []byte) error {
+	return db.Batch(ctx, func(tx *Tx) error { return tx.Put(key, value) })
+}
+
+// Insert stores value under key, durably, or fails with ErrExists if the key is present.
+func (db *DB) Insert(ctx context.Context, key, value []byte) error {
+	return db.Batch(ctx, func(tx *Tx) error { return tx.Insert(key, value) })
+}
+
+// Delete removes the record of key, durably; a missing key is no error.
+func (db *DB) Delete(ctx context.Context, key []byte) error {
+	return db.Batch(ctx, func(tx *Tx) error { return tx.Delete(key) })
+}
+
+// writer is the hold on the file during a write: the turn in this process and the exclusive lock.
+type writer struct {
+	db *DB
+	st *state // the newest committed state, which the writer's commits move on
+}
+
+// beginWrite waits for the turn and the lock and finds out the newest state.
+func (db *DB) beginWrite(ctx context.Context) (*writer, error) {
+	if db.opts.ReadOnly {
+		return nil, fmt.Errorf("%s: %w", db.path, ErrReadOnly)
+	}
+	select {
+	case db.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	w, err := db.lockedWriter(ctx)
+	if err != nil {
+		<-db.turn
+	}
+	return w, err
+}
+
+// lockedWriter takes the exclusive lock on the file that the path leads to. The caller has the turn.
+func (db *DB) lockedWriter(ctx context.Context) (*writer, error) {
+	st := db.state.Load()
+	if st == nil {
+		return nil, fmt.Errorf("%s: %w", db.path, ErrClosed)
+	}
+	g := st.gen
+	g.acquire()
+	for {
+		if err := g.wr.Lock(ctx, vfs.Exclusively); err != nil {
+			g.release()
+			return nil, fmt.Errorf("lock %s: %w", db.path, err)
+		}
+		info, err := g.wr.Stat()
+		if err == nil {
+			var at vfs.Info
+			if at, err = db.fs.Stat(db.path); err == nil && at.SameFile(info) {
+				return db.writerOn(g, st, info)
+			}
+		}
+		_ = g.wr.Unlock()
+		g.release()
+		if err != nil {
+			return nil, err
+		}
+		// The file was replaced while we waited.
+		if g, err = openGeneration(db.fs, db.path, false); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// writerOn reads the news of the locked generation g, which it owns, and publishes them.
+func (db *DB) writerOn(g *generation, st *state, info vfs.Info) (*writer, error) {
+	next, err := st, error(nil)
+	if g != st.gen || db.poisoned || !st.unchanged(info) {
+		if db.poisoned {
+			next, err = db.load(g, info, nil)
+		} else {
+			next, err = db.newest(g, st, info)
+		}
+		db.reserved = 0
+	}
+	if err == nil {
+		err = db.acceptable(next)
+	}
+	if err != nil {
+		_ = g.wr.Unlock()
+		g.release()
+		return nil, err
+	}
+	if g == st.gen {
+		g.release() // the published state has a reference of its own
+	}
+	w := &writer{db: db, st: next}
+	if !db.poisoned {
+		db.publish(next)
+	} else if err := w.rebuild(); err != nil {
+		w.drop(g, st)
+		return nil, err
+	}
+	db.setWriting(true)
+	return w, nil
+}
+
+// rebuild writes the database into a new file after the disk has failed. The state found in the old one, with the
+// change whose fate was unknown or without it, becomes durable there.
+func (w *writer) rebuild() error {
+	if err := w.checkpoint(w.st); err != nil {
+		return fmt.Errorf("rebuild the database after the disk failed: %w", err)
+	}
+	w.db.poisoned = false
+	return nil
+}
+
+// drop gives up a writer that did not come about.
+func (w *writer) drop(g *generation, published *state) {
+	_ = g.wr.Unlock()
+	if g != published.gen {
+		g.release()
+	}
+}
+
+// end gives the lock and the turn back.
+func (w *writer) end() {
+	w.db.setWriting(false)
+	_ = w.st.gen.wr.Unlock()
+	<-w.db.turn
+}
+
+// publish makes st the newest state.
+func (w *writer) publish(st *state) {
+	w.st = st
+	w.db.publish(st)
+}
+
+// call is one caller of Batch.
+type call struct {
+	fn       func(*Tx) error
+	done     chan struct{}
+	err      error
+	panicked any
+}
+
+// maxBatchTail bounds, in bytes, how much is collected for one commit.
+const maxBatchTail = 4 << 20
+
+// Batch is Update for many small, independent changes: the changes of all callers that wait are committed together,
+// each whole or not at all, and share the syncs. fn may be called more than once, and in another goroutine. If there is
+// no space for all of them each is tried alone.
+func (db *DB) Batch(ctx context.Context, fn func(*Tx) error) error {
+	if db.opts.ReadOnly {
+		return fmt.Errorf("%s: %w", db.path, ErrReadOnly)
+	}
+	c := &call{fn: fn, done: make(chan struct{})}
+	db.batchMu.Lock()
+	db.batch = append(db.batch, c)
+	db.batchMu.Unlock()
+	for {
+		select {
+		case <-c.done:
+			return c.result()
+		default:
+		}
+		select {
+		case <-c.done:
+			return c.result()
+		case <-ctx.Done():
+			if db.withdraw(c) {
+				return context.Cause(ctx)
+			}
+			<-c.done
+			return c.result()
+		case db.turn <- struct{}{}:
+			if err := db.lead(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (c *call) result() error {
+	if c.panicked != nil {
+		panic(c.panicked)
+	}
+	return c.err
+}
+
+// withdraw takes c out of the queue; it fails if somebody has begun to work on it.
+func (db *DB) withdraw(c *call) bool {
+	db.batchMu.Lock()
+	defer db.batchMu.Unlock()
+	for i, q := range db.batch {
+		if q == c {
+			db.batch = append(db.batch[:i], db.batch[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// lead does the work of all that wait, with the turn in hand. An error means that the caller, whose own is among them,
+// could not get at the file, and that the others have to try for themselves.
+func (db *DB) lead(ctx context.Context, own *call) error {
+	w, err := db.lockedWriter(ctx)
+	if err != nil {
+		mine := db.withdraw(own)
+		<-db.turn
+		if mine {
+			return err
+		}
+		return nil
+	}
+	defer w.end()
+	db.batchMu.Lock()
+	calls := db.batch
+	db.batch = nil
+	db.batchMu.Unlock()
+	for len(calls) > 0 {
+		calls = calls[w.group(calls):]
+	}
+	return nil
+}
+
+// group commits as many of the calls as fit into one transaction and tells how many that were.
+func (w *writer) group(calls []*call) int {
+	tx := newTx(w.db, w.st)
+	n := 0
+	for n < len(calls) && len(tx.txn.View.Tail) < maxBatchTail {
+		c := calls[n]
+		m := tx.mark()
+		if c.err = c.run(tx); c.err != nil || c.panicked != nil {
+			tx.rollback(m)
+		}
+		n++
+	}
+	err := w.commit(tx)
+	tx.done = true
+	alone := errors.Is(err, ErrNoSpace) && n > 1
+	for _, c := range calls[:n] {
+		switch {
+		case c.err != nil || c.panicked != nil:
+		case alone:
+			w.single(c)
+		default:
+			c.err = err
+		}
+		close(c.done)
+	}
+	return n
+}
+
+// single commits one call alone.
+func (w *writer) single(c *call) {
+	tx := newTx(w.db, w.st)
+	if c.err = c.run(tx); c.err == nil && c.panicked == nil {
+		c.err = w.commit(tx)
+	}
+	tx.done = true
+}
+
+// run calls the caller's function; a panic in it is handed to the caller.
+func (c *call) run(tx *Tx) error {
+	finished := false
+	defer func() {
+		if !finished {
+			c.panicked = recover()
+			if c.panicked == nil {
+				c.panicked = "the function given to Batch called runtime.Goexit"
+			}
+		}
+	}()
+	err := c.fn(tx)
+	finished = true
+	return err
+}
