@@ -105,8 +105,8 @@ func (c *checker) log() {
 	case codec.Torn:
 		c.add("torn", Warning, log.Offset, fixRecover, "%s; %d complete records without a commit follow the last one", log.Problem, log.Uncommitted)
 	}
-	if log.Disorder {
-		c.add("order", Warning, -1, "open it with the right key order", "the records are not in %s order%s", c.db.Order(), c.db.fittingOrder(st))
+	if log.Disorder && st.damage == nil {
+		c.add("order", Warning, log.DisorderAt, "open it with --order "+st.order.String(), "the records are not in %s order but in %s order", c.db.Order(), st.order)
 	}
 	if st.blank {
 		c.add("blank", Info, 0, "", "the file is empty: nobody has written to it yet")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"syscall"
 
 	"github.com/mailspine/mailspine/internal/vfs"
@@ -203,7 +202,7 @@ func (w *writer) switchTo(out replacement) error {
 	return nil
 }
 
-// create makes an empty database at the path, complete or not at all. If another process was faster its file is kept.
+// create makes an empty database at the path, complete or not at all; what is there already is kept (fs.ErrExist).
 func (db *DB) create(ctx context.Context) error {
 	format := db.opts.Format
 	if format == Auto {
@@ -233,9 +232,6 @@ func (db *DB) create(ctx context.Context) error {
 		if e := db.fs.Unlink(temp); err == nil {
 			err = e
 		}
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
 	}
 	if err == nil {
 		err = db.fs.SyncDir(dirOf(db.path))

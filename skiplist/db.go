@@ -22,6 +22,7 @@ type DB struct {
 	format  Format
 	codec   codec.Codec
 	compare func(a, b []byte) int
+	probing bool      // only looks whether another order fits
 	stamp   time.Time // the skipstamp, zero if there is none
 
 	state atomic.Pointer[state]
@@ -69,7 +70,7 @@ func (db *DB) open(ctx context.Context) error {
 	db.stamp = readSkipstamp(db.fs, db.opts.Skipstamp)
 	g, err := openGeneration(db.fs, db.path, db.opts.ReadOnly)
 	if errors.Is(err, fs.ErrNotExist) && db.opts.Create && !db.opts.ReadOnly {
-		if err = db.create(ctx); err != nil {
+		if err = db.create(ctx); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		g, err = openGeneration(db.fs, db.path, db.opts.ReadOnly)
@@ -120,20 +121,20 @@ func (db *DB) acceptable(st *state) error {
 		return st.damage
 	}
 	if st.log.Disorder && !db.opts.ReadOnly {
-		return fmt.Errorf("%s: %w: not in %s order%s", db.path, ErrOrder, db.Order(), db.fittingOrder(st))
+		return fmt.Errorf("%s: %w: not in %s order but in %s order", db.path, ErrOrder, db.Order(), st.order)
 	}
 	return nil
 }
 
-// fittingOrder names the order that the records do stand in.
-func (db *DB) fittingOrder(st *state) string {
+// fittingOrder finds the order that the records do stand in; DefaultOrder if it is none.
+func (db *DB) fittingOrder(st *state) Order {
 	for _, o := range []Order{SignedOrder, UnsignedOrder, MailboxOrder} {
-		other := &DB{path: db.path, codec: db.codec, compare: compareFor(db.codec.Traits(), o)}
+		other := &DB{path: db.path, opts: Options{Order: o}, codec: db.codec, compare: compareFor(db.codec.Traits(), o), probing: true}
 		if alt, err := other.load(st.gen, st.seen, nil); err == nil && !alt.log.Disorder {
-			return fmt.Sprintf(", they are in %s order", o)
+			return o
 		}
 	}
-	return ""
+	return DefaultOrder
 }
 
 // smallFile is the size up to which a file is replayed under the lock at once. A larger one is replayed without the

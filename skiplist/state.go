@@ -25,6 +25,8 @@ type state struct {
 	blank bool
 	// damage is what a reader is told with every answer; nil in a whole file.
 	damage error
+	// order is the key order in which the records stand, where that is not the one in use.
+	order Order
 	// seen describes the file when this state was read or written. While it is the same, no process has committed.
 	seen vfs.Info
 	// mark holds the bytes before the end of the log; no writer ever changes them.
@@ -77,6 +79,17 @@ func (db *DB) settle(st *state, ed *tree.Editor) (*state, error) {
 	st.live = ed.Tree()
 	if st.log.State == codec.Damaged {
 		st.damage = &FormatError{Path: db.path, Offset: st.log.Offset, Problem: st.log.Problem, Class: ErrDamaged}
+	}
+	if st.codec.Traits().Rewrites {
+		st.log.Disorder = false // the next commit writes everything in its place
+	}
+	if st.log.Disorder && st.damage == nil && !db.probing {
+		if st.order = db.fittingOrder(st); st.order == DefaultOrder {
+			// Not another order but a damaged key.
+			st.damage = &FormatError{Path: db.path, Offset: st.log.DisorderAt, Field: "key",
+				Problem: "the record is not in " + db.Order().String() + " order, nor the file in any other", Class: ErrDamaged}
+			st.log.State, st.log.Offset, st.log.Problem = codec.Damaged, st.log.DisorderAt, "a record is not in its place in the key order"
+		}
 	}
 	if err := st.setMark(); err != nil {
 		return nil, err

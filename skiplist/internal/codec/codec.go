@@ -136,8 +136,9 @@ type Log struct {
 	// Uncommitted counts the complete records that follow End without a commit.
 	Uncommitted int
 	// Disorder is set if the checkpointed records are not in the order of the editor's comparison: the file was
-	// probably written in another one.
-	Disorder bool
+	// probably written in another one. DisorderAt is the first record that is out of order.
+	Disorder   bool
+	DisorderAt int64
 	// Findings are the oddities that did not hinder.
 	Findings []finding.Finding
 }
@@ -216,19 +217,21 @@ type Rewritten struct {
 
 // Span describes one stretch of a file for a byte map.
 type Span struct {
-	Off, Len int64
+	Off int64 `json:"offset"`
+	Len int64 `json:"length"`
 	// Kind is a short word: header, dummy, add, delete, commit, inorder, record, blank, line, zeros, garbage, pad...
-	Kind string
+	Kind string `json:"kind"`
 	// Fields are its parts, in order, where it has any.
-	Fields []Field
+	Fields []Field `json:"fields,omitempty"`
 	// Problem says what is wrong with it, empty if nothing is.
-	Problem string
+	Problem string `json:"problem,omitempty"`
 }
 
 // Field is a part of a span.
 type Field struct {
-	Off, Len int64
-	Name     string
+	Off  int64  `json:"offset"`
+	Len  int64  `json:"length"`
+	Name string `json:"name"`
 	// Value is the decoded meaning. Keys and values are quoted as Go strings, shortened.
-	Value string
+	Value string `json:"value"`
 }

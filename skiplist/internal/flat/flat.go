@@ -151,7 +151,7 @@ func (format) CheckpointDue(codec.Header, int64) bool { return false }
 const emitStep = 64 << 10
 
 // Rewrite writes the lines of all live records. A line keeps its bytes, so that values in the spelling of old releases
-// stay as they are, unless its key is spelled in a way that Cyrus would not find.
+// stay as they are, unless its key is spelled in a way that Cyrus would not find, or a salvage kept a value with NULs.
 func (format) Rewrite(v *codec.View, _ codec.Header, live tree.Tree, _ time.Time, emit func([]byte) error) (codec.Rewritten, error) {
 	ed := tree.Edit(tree.Tree{}, tree.Lookup{})
 	buf := make([]byte, 0, emitStep)
@@ -164,14 +164,8 @@ func (format) Rewrite(v *codec.View, _ codec.Header, live tree.Tree, _ time.Time
 		ed.Append(tree.NewRef(size, 1))
 		before := len(buf)
 		key, value, _ := bytes.Cut(enc, []byte{separator})
-		if canonical(key) {
-			buf = append(buf, key...)
-		} else {
-			buf = appendEncoded(buf, decode(key))
-		}
-		buf = append(buf, separator)
-		buf = append(buf, value...)
-		buf = append(buf, terminator)
+		buf = append(appendPart(buf, key, canonical(key)), separator)
+		buf = append(appendPart(buf, value, bytes.IndexByte(value, 0) < 0), terminator)
 		if size += int64(len(buf) - before); size > maxSize {
 			return codec.Rewritten{}, codec.ErrTooLarge
 		}
@@ -188,6 +182,14 @@ func (format) Rewrite(v *codec.View, _ codec.Header, live tree.Tree, _ time.Time
 		}
 	}
 	return codec.Rewritten{Live: ed.Tree(), Size: size}, nil
+}
+
+// appendPart appends an encoded key or value as it is, or in Cyrus's spelling.
+func appendPart(dst, enc []byte, asIs bool) []byte {
+	if asIs {
+		return append(dst, enc...)
+	}
+	return appendEncoded(dst, decode(enc))
 }
 
 // lineAt returns the line of a record, verified as by Record.

@@ -181,8 +181,8 @@ func (e *Editor) append(nd *node, ref Ref) (_, right *node) {
 	i := len(nd.kids) - 1
 	kid, more := e.append(nd.kids[i], ref)
 	nd.kids[i] = kid
-	nd.levels[i] = max(nd.levels[i], uint8(ref.Level()))
 	if more == nil {
+		nd.levels[i] = max(nd.levels[i], uint8(ref.Level()))
 		return nd, nil
 	}
 	return nd, e.adopt(nd, i+1, more)

@@ -121,10 +121,42 @@ func TestTreeAgainstSortedSlice(t *testing.T) {
 		})
 		kept = append(kept, version{e.Tree(), want})
 		for _, v := range kept {
+			if v.t.root != nil {
+				checkNode(t, v.t.root, v.t.height)
+			}
 			require.Equal(t, len(v.refs), v.t.Len())
 			require.True(t, slices.Equal(v.refs, forward(v.t)))
 			require.True(t, slices.Equal(v.refs, backward(v.t)))
 		}
+	})
+}
+
+// checkNode verifies the invariants of a node and all below it: first references, levels and height.
+func checkNode(t *rapid.T, nd *node, height int) {
+	require.NotEmpty(t, nd.refs)
+	require.LessOrEqual(t, len(nd.refs), fanout)
+	require.Equal(t, height == 1, nd.kids == nil)
+	for i, kid := range nd.kids {
+		require.Equal(t, kid.refs[0], nd.refs[i])
+		require.Equal(t, kid.topLevel(), nd.levels[i])
+		checkNode(t, kid, height-1)
+	}
+}
+
+// TestAppendKeepsLevels appends a record of every height in turn, so that high ones begin new nodes.
+func TestAppendKeepsLevels(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		tb := &table{}
+		e := Edit(Tree{}, tb.lookup())
+		for i := range rapid.IntRange(1, 9000).Draw(t, "n") {
+			level := 1
+			if i%fanout == 0 {
+				level = rapid.IntRange(1, 20).Draw(t, "level")
+			}
+			e.Append(tb.add([]byte{byte(i >> 8), byte(i)}, level))
+		}
+		v := e.Tree()
+		checkNode(t, v.root, v.height)
 	})
 }
 

@@ -146,7 +146,7 @@ func (format) Key(v *codec.View, r tree.Ref) []byte {
 // Record implements codec.Codec. A record of a transaction that is not sealed yet has no checksum of its head.
 func (format) Record(v *codec.View, r tree.Ref) (key, value []byte, err error) {
 	p := parser{v, v.End()}
-	read := p.whole
+	read := p.settled
 	if r.Offset() >= v.Size {
 		read = p.shape
 	}

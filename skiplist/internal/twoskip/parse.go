@@ -2,6 +2,8 @@ package twoskip
 
 import (
 	"fmt"
+	"runtime"
+	"time"
 
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 )
@@ -113,6 +115,32 @@ func (p parser) whole(off int64) (record, []byte, error) {
 		return r, nil, fmt.Errorf("checksum of key and value %08x, computed %08x", r.crcTail, got)
 	}
 	return r, b, nil
+}
+
+// settled is whole for readers without a lock. A writer may be rewriting the head at this moment; if only the head does
+// not verify it is read again, for about as long as a writer can be held up in the middle of a copy.
+func (p parser) settled(off int64) (record, []byte, error) {
+	for try := 0; ; try++ {
+		r, b, err := p.whole(off)
+		if err == nil || try == 70 || !p.bodyVerifies(off) {
+			return r, b, err
+		}
+		if try < 50 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// bodyVerifies tells whether key and value are whole, whatever the pointers are.
+func (p parser) bodyVerifies(off int64) bool {
+	r, _, err := p.shape(off)
+	if err != nil {
+		return false
+	}
+	body, err := p.v.Bytes(r.body(), r.size-r.head)
+	return err == nil && checksum(body) == r.crcTail
 }
 
 func (p parser) isBlank(off int64) bool {

@@ -171,7 +171,7 @@ func (r *replay) put(rec record) {
 		}
 		r.rise = false
 		if rec.off < r.h.LogStart {
-			r.log.Disorder = true
+			r.log.Disorder, r.log.DisorderAt = true, rec.off
 		}
 	}
 	r.ed.Put(key, ref)

@@ -120,7 +120,9 @@ func (r *replay) base(rec record) {
 		r.last = key
 		return
 	}
-	r.log.Disorder = true
+	if !r.log.Disorder {
+		r.log.Disorder, r.log.DisorderAt = true, rec.off
+	}
 	r.ed.Put(key, ref)
 }
 
