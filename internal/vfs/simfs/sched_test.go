@@ -1,0 +1,136 @@
+package simfs_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/stretchr/testify/require"
+)
+
+// adder adds one to the counter in /n, several times, under its lock.
+func adder(t *testing.T, times int) simfs.Task {
+	return func(ctx context.Context, fs *simfs.FS) {
+		f, err := fs.Open("/n", vfs.ReadWrite|vfs.Create, 0o600)
+		require.NoError(t, err)
+		defer func() { _ = f.Close() }()
+		for range times {
+			require.NoError(t, f.Lock(ctx, vfs.Exclusively))
+			increment(t, f)
+			require.NoError(t, f.Unlock())
+		}
+	}
+}
+
+func increment(t *testing.T, f vfs.File) {
+	p := make([]byte, 1)
+	_, _ = f.ReadAt(p, 0)
+	p[0]++
+	_, err := f.WriteAt(p, 0)
+	require.NoError(t, err)
+}
+
+func counter(t *testing.T, fs *simfs.FS) int {
+	p, err := vfs.ReadFile(fs, "/n")
+	require.NoError(t, err)
+	return int(p[0])
+}
+
+func TestRunRepeatsForItsSeed(t *testing.T) {
+	orders := map[string]bool{}
+	for seed := range uint64(10) {
+		var first []simfs.Step
+		for try := range 3 {
+			fs := simfs.New(simfs.Options{})
+			report := simfs.Run(t, fs, simfs.Schedule{Seed: seed}, adder(t, 5), adder(t, 5), adder(t, 5))
+			require.Equal(t, 15, counter(t, fs))
+			if try == 0 {
+				first = report.Steps
+				orders[fmt.Sprint(first)] = true
+			}
+			require.Equal(t, first, report.Steps)
+		}
+	}
+	require.Len(t, orders, 10, "seeds differ")
+}
+
+func TestRunFindsARace(t *testing.T) {
+	lost := 0
+	for seed := range uint64(20) {
+		fs := simfs.New(simfs.Options{})
+		racy := func(_ context.Context, fs *simfs.FS) {
+			f, err := fs.Open("/n", vfs.ReadWrite|vfs.Create, 0o600)
+			require.NoError(t, err)
+			increment(t, f)
+			require.NoError(t, f.Close())
+		}
+		simfs.Run(t, fs, simfs.Schedule{Seed: seed}, racy, racy)
+		if counter(t, fs) == 1 {
+			lost++
+		}
+	}
+	require.Positive(t, lost, "some seed loses an update")
+	require.Less(t, lost, 20, "some seed loses none")
+}
+
+func TestRunKills(t *testing.T) {
+	for at := 1; ; at++ {
+		fs := simfs.New(simfs.Options{})
+		cleaned := false
+		victim := func(ctx context.Context, fs *simfs.FS) {
+			defer func() { cleaned = true }()
+			adder(t, 2)(ctx, fs)
+		}
+		report := simfs.Run(t, fs, simfs.Schedule{Seed: 3, Kill: 0, KillAt: at}, victim, adder(t, 3))
+		require.True(t, cleaned)
+		n := counter(t, fs)
+		if !report.Killed {
+			require.Equal(t, 5, n)
+			require.Greater(t, at, 10)
+			return
+		}
+		require.GreaterOrEqual(t, n, 3, "the survivor gets the lock of the killed")
+	}
+}
+
+func TestRunWithMutexAcrossCalls(t *testing.T) {
+	fs := simfs.New(simfs.Options{})
+	simfs.Run(t, fs, simfs.Schedule{Seed: 1}, func(_ context.Context, fs *simfs.FS) {
+		f, err := fs.Open("/n", vfs.ReadWrite|vfs.Create, 0o600)
+		require.NoError(t, err)
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				mu.Lock()
+				defer mu.Unlock()
+				increment(t, f)
+			})
+		}
+		wg.Wait()
+	})
+	require.Equal(t, 4, counter(t, fs))
+}
+
+func TestRunLetsTimePass(t *testing.T) {
+	fs := simfs.New(simfs.Options{})
+	simfs.Run(t, fs, simfs.Schedule{}, func(ctx context.Context, fs *simfs.FS) {
+		f, err := fs.Open("/n", vfs.ReadWrite|vfs.Create, 0o600)
+		require.NoError(t, err)
+		require.NoError(t, f.Lock(ctx, vfs.Exclusively))
+		time.Sleep(time.Hour)
+		require.NoError(t, f.Unlock())
+	}, func(ctx context.Context, fs *simfs.FS) {
+		time.Sleep(time.Second)
+		f, err := fs.Open("/n", vfs.ReadWrite|vfs.Create, 0o600)
+		require.NoError(t, err)
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		require.ErrorIs(t, f.Lock(short, vfs.Shared), context.DeadlineExceeded)
+		require.NoError(t, f.Lock(ctx, vfs.Shared))
+	})
+}
