@@ -56,14 +56,26 @@ func (w *writer) checkpoint(from *state) error {
 // commitByRewrite is the commit of a format that has no log, and of the first change to a file of zero bytes: the
 // rename is its commit point.
 func (w *writer) commitByRewrite(tx *Tx) error {
+	if w.st.blank && w.db.opts.Format == Auto {
+		return fmt.Errorf("commit: %s is empty, and an empty file may be of any format: name it: %w", w.db.path, ErrNotDatabase)
+	}
 	out, err := w.replace(tx.reading(tx.ed.Tree()), w.st.header)
 	if err != nil {
 		return writeError("commit", err)
 	}
-	w.db.stats.commits.Add(1)
-	if err := w.switchTo(out); err != nil {
+	if out.dirErr != nil {
+		// The rename may not last. A second one, of a second file with the same records, makes the directory dirty again.
+		again, err := w.replace(tx.reading(tx.ed.Tree()), w.st.header)
+		if err == nil {
+			_ = out.wr.Close()
+			out = again
+		}
+	}
+	if err := w.switchTo(out); err != nil && out.dirErr != nil {
 		return fmt.Errorf("commit: %w: %w", ErrCommitUnknown, err)
 	}
+	// If only opening the new file failed the change is durable, and the next call finds the new file by its path.
+	w.db.stats.commits.Add(1)
 	return nil
 }
 
@@ -181,7 +193,8 @@ func (w *writer) switchTo(out replacement) error {
 		if g.rd != nil {
 			_ = g.rd.Close()
 		}
-		db.poisoned = true
+		db.poisoned = out.dirErr != nil
+		w.refreshSeen()
 		return fmt.Errorf("open the new file: %w", err)
 	}
 	next := db.newState(g, db.codec, out.written.Size)

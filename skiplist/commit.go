@@ -198,11 +198,11 @@ func dropCommit(f vfs.File, writes []codec.Write) {
 
 // refreshSeen notes how the file looks now, with the same committed content as before.
 func (w *writer) refreshSeen() {
+	same := *w.st
 	info, err := w.st.gen.wr.Stat()
 	if err != nil {
-		return
+		info = vfs.Info{} // the next reader looks for itself
 	}
-	same := *w.st
 	same.seen = info
 	w.publish(&same)
 }

@@ -179,7 +179,10 @@ func (db *DB) catchUp(ctx context.Context, g *generation, st *state) (*state, er
 				return st, err
 			}
 		}
-		g.release() // closing gives the lock back
+		if locked {
+			_ = g.rd.Unlock() // the published state may keep the file open
+		}
+		g.release()
 		if err != nil {
 			return nil, err
 		}
@@ -222,8 +225,8 @@ func (db *DB) current(ctx context.Context) (*state, error) {
 			return st, nil
 		}
 		st.gen.release()
-		if err := db.refresh(ctx); err != nil {
-			return nil, err
+		if st, err = db.refresh(ctx); st != nil || err != nil {
+			return st, err
 		}
 	}
 }
@@ -234,17 +237,21 @@ func (db *DB) isFresh(st *state) bool {
 	return err == nil && st.unchanged(info)
 }
 
-// refresh publishes the news of the file, if it gets to it before a writer of this process does.
-func (db *DB) refresh(ctx context.Context) error {
+// refresh publishes the news of the file and returns the state, with a reference to its generation; nil if a writer of
+// this process gets to it first.
+func (db *DB) refresh(ctx context.Context) (*state, error) {
 	select {
 	case db.turn <- struct{}{}:
 	case <-db.writingSoon():
-		return nil
+		return nil, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	defer func() { <-db.turn }()
-	return db.refreshInTurn(ctx)
+	if err := db.refreshInTurn(ctx); err != nil {
+		return nil, err
+	}
+	return db.acquire()
 }
 
 func (db *DB) refreshInTurn(ctx context.Context) error {

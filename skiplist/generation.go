@@ -61,7 +61,7 @@ func (g *generation) view(size int64) *codec.View {
 
 // minMap is the smallest mapping. Mappings are made twice as long as needed: what the file grows by shows in them, so
 // that a growing file is mapped a few times only.
-const minMap = 1 << 20
+const minMap = 4 << 10
 
 func (g *generation) mapped(size int64) []byte {
 	if strconv.IntSize == 32 {

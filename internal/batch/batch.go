@@ -30,6 +30,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // The reasons, with the texts of Cyrus.
+//
+//lint:file-ignore ST1005 Cyrus's texts begin with a capital letter.
 var (
 	ErrCommand = errors.New("Mailbox does not exist")
 	ErrNoTxn   = errors.New("Item does not exist")

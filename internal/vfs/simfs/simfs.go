@@ -60,7 +60,6 @@ type disk struct {
 	inodes []*inode // by inode number; nil: as in base
 	ops    []op
 	nops   int
-	marks  []string
 	clock  int64 // added to the time of the operation counter, in ns
 	boot   int64
 	words  map[string]*sharedWord

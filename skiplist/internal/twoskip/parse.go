@@ -2,8 +2,6 @@ package twoskip
 
 import (
 	"fmt"
-	"runtime"
-	"time"
 
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 )
@@ -22,7 +20,6 @@ type record struct {
 
 func (r record) body() int64         { return r.off + r.head }
 func (r record) slotOff(i int) int64 { return r.ptrs + int64(i)*ptrSize }
-func (r record) crcHeadOff() int64   { return r.off + r.head - 2*crcSize }
 func (r record) slot(b []byte, i int) int64 {
 	return int64(be.Uint64(b[r.slotOff(i)-r.off:]))
 }
@@ -117,20 +114,14 @@ func (p parser) whole(off int64) (record, []byte, error) {
 	return r, b, nil
 }
 
-// settled is whole for readers without a lock. A writer may be rewriting the head at this moment; if only the head does
-// not verify it is read again, for about as long as a writer can be held up in the middle of a copy.
+// settled is whole for records that a replay has accepted: of the head it wants no more than its shape. A writer may be
+// rewriting the links in it at this moment, and readers have no need of them.
 func (p parser) settled(off int64) (record, []byte, error) {
-	for try := 0; ; try++ {
-		r, b, err := p.whole(off)
-		if err == nil || try == 70 || !p.bodyVerifies(off) {
-			return r, b, err
-		}
-		if try < 50 {
-			runtime.Gosched()
-		} else {
-			time.Sleep(time.Millisecond)
-		}
+	r, b, err := p.whole(off)
+	if err != nil && p.bodyVerifies(off) {
+		return p.shape(off)
 	}
+	return r, b, err
 }
 
 // bodyVerifies tells whether key and value are whole, whatever the pointers are.

@@ -45,6 +45,10 @@ type linkCheck struct {
 // record compares the pointers of one record with what they should be.
 func (c *linkCheck) record(r tree.Ref, nexts []int64) (bool, error) {
 	rec, b, err := c.headAt(r.Offset())
+	torn := err != nil && c.bodyVerifies(r.Offset())
+	if torn {
+		rec, b, err = c.shape(r.Offset())
+	}
 	if err != nil {
 		return false, c.v.Errorf(r.Offset(), "head", "%v", err)
 	}
@@ -56,7 +60,7 @@ func (c *linkCheck) record(r tree.Ref, nexts []int64) (bool, error) {
 	slot0, slot1 := rec.slot(b, 0), rec.slot(b, 1)
 	have := c.through(level0(slot0, slot1, c.end))
 	fresh := slot0 < c.end && slot1 < c.end
-	if have != nexts[0] || !fresh {
+	if have != nexts[0] || !fresh || torn {
 		diffs = append(diffs, diff{0, have, nexts[0]})
 	}
 	for level := 1; level < rec.level; level++ {
@@ -72,7 +76,7 @@ func (c *linkCheck) record(r tree.Ref, nexts []int64) (bool, error) {
 		switch {
 		case d.level > 0:
 			be.PutUint64(now[rec.slotOff(d.level+1)-rec.off:], uint64(d.want))
-		case d.have == d.want: // only a slot that leads beyond the end is in the way
+		case d.have == d.want && !torn: // only a slot that leads beyond the end is in the way
 			for i, s := range []int64{slot0, slot1} {
 				if s >= c.end {
 					be.PutUint64(now[rec.slotOff(i)-rec.off:], 0)

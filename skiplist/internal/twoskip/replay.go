@@ -95,6 +95,10 @@ func (r *replay) transactions(off, limit int64) error {
 			continue
 		}
 		rec, b, err := r.whole(off)
+		if err != nil && r.h.Dirty && r.bodyVerifies(off) {
+			// The transaction under way was rewriting the links in this head. Recovery writes them anew.
+			rec, b, err = r.shape(off)
+		}
 		if err == nil && rec.typ == typeDummy {
 			err = fmt.Errorf("a DUMMY record within the log")
 		}
@@ -139,6 +143,9 @@ func (r *replay) apply(off, end int64) bool {
 			continue
 		}
 		rec, b, err := r.headAt(off)
+		if err != nil && r.h.Dirty && r.bodyVerifies(off) {
+			rec, b, err = r.shape(off)
+		}
 		if err != nil { // skipped by the salvage before
 			off += 8
 			continue
