@@ -34,3 +34,9 @@ func CatchFault(armed bool, mapped []byte, err *error) {
 	}
 	*err = ErrFault
 }
+
+// Guard runs touch, which may read mapped, and returns ErrFault if a page of it was not there.
+func Guard(mapped []byte, touch func() error) (err error) {
+	defer CatchFault(ArmFault(), mapped, &err)
+	return touch()
+}

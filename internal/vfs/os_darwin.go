@@ -1,7 +1,6 @@
 package vfs
 
 import (
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,5 +65,3 @@ func bootID() string {
 	boot, _ := bootTime()
 	return boot.UTC().String()
 }
-
-func sharedDirs() []string { return []string{os.TempDir()} }

@@ -97,5 +97,3 @@ func bootID() string {
 	}
 	return string(bytes.TrimSpace(text))
 }
-
-func sharedDirs() []string { return []string{"/dev/shm", os.TempDir()} }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"unsafe"
@@ -17,21 +18,27 @@ import (
 
 const wordLenBytes = 8
 
-// SharedWord keeps the word in a small file of /dev/shm, whose name is a hash of name and of this boot. The word file
-// gets the owner and mode of the file that name leads to, so whoever can use the one can use the other: root and the
-// user cyrus share it whoever came first. A word file that belongs to a stranger is refused with EPERM. Processes in
-// containers share the word only if they share /dev/shm.
+// SharedWord keeps the word in a small file of /dev/shm (or, without one, of os.TempDir), whose name is a hash of name
+// and of this boot. The word file gets the owner and mode of the file that name leads to, so whoever can use the one
+// can use the other: root and the user cyrus share it whoever came first. A word file that belongs to a stranger is
+// refused with EPERM. Processes in containers share the word only if they share /dev/shm.
 func (osFS) SharedWord(name string) (SharedWord, error) {
 	sum := sha256.Sum256([]byte(bootID() + "\x00" + name))
 	base := "mailspine-" + hex.EncodeToString(sum[:16])
-	var err error
-	for _, dir := range sharedDirs() {
-		var w SharedWord
-		if w, err = openWord(filepath.Join(dir, base), name); err == nil {
-			return w, nil
-		}
+	w, err := openWord(filepath.Join(sharedDir(), base), name)
+	if err != nil {
+		return nil, fmt.Errorf("shared word of %s: %w", name, err)
 	}
-	return nil, fmt.Errorf("shared word of %s: %w", name, err)
+	return w, nil
+}
+
+// sharedDir depends on nothing but the machine: processes that differed about it would not see each other's words.
+func sharedDir() string {
+	const memory = "/dev/shm"
+	if info, err := os.Stat(memory); err == nil && info.IsDir() {
+		return memory
+	}
+	return os.TempDir()
 }
 
 func openWord(path, name string) (SharedWord, error) {

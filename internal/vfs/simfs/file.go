@@ -76,12 +76,12 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	defer f.v.d.mu.Unlock()
 	i := f.node
 	switch {
-	case i.dir:
-		return 0, pathError("read", f.name, syscall.EISDIR)
-	case off < 0:
-		return 0, pathError("read", f.name, syscall.EINVAL)
 	case len(p) == 0:
 		return 0, nil
+	case off < 0:
+		return 0, pathError("read", f.name, syscall.EINVAL)
+	case i.dir:
+		return 0, pathError("read", f.name, syscall.EISDIR)
 	case off >= i.size:
 		return 0, io.EOF
 	}
@@ -103,15 +103,17 @@ func (f *frozen) copyOut(p []byte, off int64) {
 }
 
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.enterWrite("write"); err != nil {
+	if err := f.enter("write"); err != nil {
 		return 0, err
 	}
 	defer f.v.d.mu.Unlock()
 	switch {
-	case off < 0:
-		return 0, pathError("write", f.name, syscall.EINVAL)
 	case len(p) == 0:
 		return 0, nil
+	case f.flag&vfs.ReadWrite == 0:
+		return 0, pathError("write", f.name, syscall.EBADF)
+	case off < 0:
+		return 0, pathError("write", f.name, syscall.EINVAL)
 	case off+int64(len(p)) > maxSize:
 		return 0, pathError("write", f.name, syscall.EFBIG)
 	}

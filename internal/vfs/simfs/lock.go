@@ -37,12 +37,30 @@ func (f *File) Lock(ctx context.Context, kind vfs.LockKind) error {
 		if f.node.changed == nil {
 			f.node.changed = make(chan struct{})
 		}
-		changed := f.node.changed
+		w := &lockWait{ctx: ctx, changed: f.node.changed}
 		f.v.d.mu.Unlock()
+		f.v.d.sched.waits(w)
 		select {
-		case <-changed:
+		case <-w.changed:
 		case <-ctx.Done():
 		}
+		f.v.d.sched.waited(w)
+	}
+}
+
+// lockWait is a goroutine that waits for a lock.
+type lockWait struct {
+	ctx     context.Context
+	changed chan struct{}
+}
+
+// over tells whether the goroutine has a reason to go on.
+func (w *lockWait) over() bool {
+	select {
+	case <-w.changed:
+		return true
+	default:
+		return w.ctx.Err() != nil
 	}
 }
 

@@ -61,6 +61,23 @@ func (d *disk) existing(name string) (place, error) {
 	return p, err
 }
 
+// lookupBoth finds the two names of a rename. As in Linux, missing directories show before a missing file.
+func (d *disk) lookupBoth(old, new string) (from, to place, err error) {
+	if from, err = d.lookup(old); err != nil {
+		return from, to, err
+	}
+	if to, err = d.lookup(new); err != nil {
+		return from, to, err
+	}
+	if from.dir == nil || to.dir == nil {
+		return from, to, syscall.EBUSY
+	}
+	if from.node == nil {
+		return from, to, syscall.ENOENT
+	}
+	return from, to, nil
+}
+
 func pathError(op, name string, err error) error {
 	if err == nil {
 		return nil
@@ -205,16 +222,9 @@ func (v *FS) Rename(old, new string) error {
 }
 
 func (d *disk) rename(old, new string) error {
-	from, err := d.existing(old)
+	from, to, err := d.lookupBoth(old, new)
 	if err != nil {
 		return err
-	}
-	to, err := d.lookup(new)
-	if err != nil {
-		return err
-	}
-	if from.dir == nil || to.dir == nil {
-		return syscall.EBUSY
 	}
 	if from.node.dir && within(new, old) {
 		return syscall.EINVAL
@@ -252,16 +262,12 @@ func (v *FS) Exchange(a, b string) error {
 }
 
 func (d *disk) exchange(a, b string) error {
-	from, err := d.existing(a)
+	from, to, err := d.lookupBoth(a, b)
 	if err != nil {
 		return err
 	}
-	to, err := d.existing(b)
-	if err != nil {
-		return err
-	}
-	if from.dir == nil || to.dir == nil {
-		return syscall.EBUSY
+	if to.node == nil {
+		return syscall.ENOENT
 	}
 	if within(a, b) || within(b, a) {
 		return syscall.EINVAL

@@ -127,113 +127,110 @@ func letters(p []byte) string {
 	return b.String()
 }
 
-const synced = "c /a;d /;" // an empty file whose name is durable
-
-// rules state each rule of the package comment by a small workload and all that a crash may leave.
-var rules = []struct {
-	rule, script string
-	opts         simfs.Options
-	torn         bool
-	want         []string
-}{{
-	rule: "synced content stays", script: synced + "w /a 0 AB;s /a",
-	want: []string{"/a:AB"},
-}, {
-	rule: "unsynced sectors are old or new, each on its own", script: synced + "w /a 0 AB;s /a;w /a 0 CD",
-	want: []string{"/a:AB", "/a:AD", "/a:CB", "/a:CD"},
-}, {
-	rule: "a sector holds the content after any one of its writes", script: synced + "w /a 0 A;s /a;w /a 0 B;w /a 0 C",
-	want: []string{"/a:A", "/a:B", "/a:C"},
-}, {
-	rule: "a sector that held synced bytes is written whole", torn: true, script: synced + "w /a 0 A;s /a;W /a 0 xx",
-	want: []string{"/a:A", "/a:?"},
-}, {
-	rule: "writing the same again changes nothing", script: synced + "w /a 0 AB;s /a;w /a 0 AB",
-	want: []string{"/a:AB"},
-}, {
-	rule: "the size and the data of an append are lost or kept separately", script: synced + "w /a 0 A;s /a;w /a 1 B",
-	want: []string{"/a:A", "/a:A0", "/a:AB"},
-}, {
-	rule: "an append within a sector: size without the data reads as zeros", script: synced + "W /a 0 AAAA;s /a;W /a 4 AAAA",
-	want: []string{"/a:A+4", "/a:?+8", "/a:A+8"},
-}, {
-	rule:   "sizes between are write ends and page edges",
-	script: synced + "w /a 0 A;s /a;w /a 1 BBBBBBB;w /a 8 C",
-	want:   sizesBetween(),
-}, {
-	rule: "the appended area may be torn or garbage", torn: true, script: synced + "w /a 0 A",
-	want: []string{"/a:", "/a:0", "/a:A", "/a:?"},
-}, {
-	rule: "a gap is a hole", script: synced + "w /a 2 A",
-	want: []string{"/a:", "/a:000", "/a:00A"},
-}, {
-	rule: "a truncation is lost or kept", script: synced + "w /a 0 AB;s /a;t /a 512",
-	want: []string{"/a:AB", "/a:A"},
-}, {
-	rule: "a lost truncation with later writes kept, and the other way round", script: synced + "w /a 0 AB;s /a;t /a 512;w /a 0 C",
-	want: []string{"/a:AB", "/a:CB", "/a:A", "/a:C"},
-}, {
-	rule: "what a truncation cut is zeros when the file grows again", script: synced + "w /a 0 AB;s /a;t /a 512;t /a 1024",
-	want: []string{"/a:AB", "/a:A", "/a:A0"},
-}, {
-	rule: "cut, then written anew", script: synced + "w /a 0 AB;s /a;t /a 512;w /a 1 C",
-	want: []string{"/a:AB", "/a:AC", "/a:A", "/a:A0"},
-}, {
-	rule: "a truncation within a sector", script: synced + "w /a 0 A;s /a;t /a 100;t /a 512",
-	want: []string{"/a:A", "/a:?", "/a:A+100"},
-}, {
-	rule: "a synced truncation is certain", script: synced + "w /a 0 AB;s /a;t /a 512;s /a;t /a 1024;s /a",
-	want: []string{"/a:A0"},
-}, {
-	rule: "two files are independent", script: synced + "c /b;d /;w /a 0 A;w /b 0 B;s /a;s /b;w /a 0 C;w /b 0 D",
-	want: []string{"/a:A /b:B", "/a:A /b:D", "/a:C /b:B", "/a:C /b:D"},
-}, {
-	rule: "a created file is lost or kept, though its content is synced", script: "w /a 0 A;s /a",
-	want: []string{"", "/a:A"},
-}, {
-	rule: "names are independent of each other", script: "c /a;c /b",
-	want: []string{"", "/a:", "/b:", "/a: /b:"},
-}, {
-	rule: "syncing the directory keeps its names", script: "c /a;c /b;d /",
-	want: []string{"/a: /b:"},
-}, {
-	rule: "an ordered journal keeps a prefix", opts: simfs.Options{OrderedNames: true}, script: "c /a;c /b",
-	want: []string{"", "/a:", "/a: /b:"},
-}, {
-	rule: "a rename is atomic", script: "w /a 0 A;w /b 0 B;s /a;s /b;d /;r /a /b",
-	want: []string{"/a:A /b:B", "/b:A"},
-}, {
-	rule: "an exchange is atomic", script: "w /a 0 A;w /b 0 B;s /a;s /b;d /;x /a /b",
-	want: []string{"/a:A /b:B", "/a:B /b:A"},
-}, {
-	rule: "steps on one name keep their order", script: "w /a 0 A;s /a;r /a /b",
-	want: []string{"", "/a:A", "/b:A"},
-}, {
-	rule: "unlink is lost or kept", script: synced + "w /a 0 A;s /a;u /a",
-	want: []string{"", "/a:A"},
-}, {
-	rule: "unlink and create anew", script: synced + "w /a 0 A;s /a;u /a;w /a 0 B;s /a",
-	want: []string{"", "/a:A", "/a:B"},
-}, {
-	rule: "a link is a name like any other", script: synced + "w /a 0 A;s /a;l /a /b;u /a",
-	want: []string{"", "/a:A", "/b:A", "/a:A /b:A"},
-}, {
-	rule: "a rename between directories needs both synced", script: "m /d;m /e;c /d/a;d /;d /d;r /d/a /e/a;d /e",
-	want: []string{"/d[/d/a:] /e[]", "/d[] /e[/e/a:]"},
-}, {
-	rule: "and is certain then", script: "m /d;m /e;c /d/a;d /;d /d;r /d/a /e/a;d /e;d /d",
-	want: []string{"/d[] /e[/e/a:]"},
-}, {
-	rule: "a lost directory takes its files along", script: "m /d;w /d/a 0 A;s /d/a;d /d",
-	want: []string{"", "/d[/d/a:A]"},
-}, {
-	rule: "replacing a file without syncing it first", script: synced + "w /a 0 A;s /a;w /n 0 B;r /n /a;d /",
-	want: []string{"/a:", "/a:0", "/a:B"},
-}}
-
-// TestWhatPOSIXAllows holds the images of every workload against the list.
+// TestWhatPOSIXAllows states each rule of the package comment by a small workload and all that a crash may leave.
 func TestWhatPOSIXAllows(t *testing.T) {
-	for _, c := range rules {
+	const synced = "c /a;d /;" // an empty file whose name is durable
+	for _, c := range []struct {
+		rule, script string
+		opts         simfs.Options
+		torn         bool
+		want         []string
+	}{{
+		rule: "synced content stays", script: synced + "w /a 0 AB;s /a",
+		want: []string{"/a:AB"},
+	}, {
+		rule: "unsynced sectors are old or new, each on its own", script: synced + "w /a 0 AB;s /a;w /a 0 CD",
+		want: []string{"/a:AB", "/a:AD", "/a:CB", "/a:CD"},
+	}, {
+		rule:   "a sector holds the content after any one of its writes",
+		script: synced + "w /a 0 A;s /a;w /a 0 B;w /a 0 C",
+		want:   []string{"/a:A", "/a:B", "/a:C"},
+	}, {
+		rule: "a sector that held synced bytes is written whole", torn: true, script: synced + "w /a 0 A;s /a;W /a 0 xx",
+		want: []string{"/a:A", "/a:?"},
+	}, {
+		rule: "writing the same again changes nothing", script: synced + "w /a 0 AB;s /a;w /a 0 AB",
+		want: []string{"/a:AB"},
+	}, {
+		rule: "the size and the data of an append are lost or kept separately", script: synced + "w /a 0 A;s /a;w /a 1 B",
+		want: []string{"/a:A", "/a:A0", "/a:AB"},
+	}, {
+		rule: "an append within a sector: size without the data reads as zeros", script: synced + "W /a 0 AAAA;s /a;W /a 4 AAAA",
+		want: []string{"/a:A+4", "/a:?+8", "/a:A+8"},
+	}, {
+		rule:   "sizes between are write ends and page edges",
+		script: synced + "w /a 0 A;s /a;w /a 1 BBBBBBB;w /a 8 C",
+		want:   sizesBetween(),
+	}, {
+		rule: "the appended area may be torn or garbage", torn: true, script: synced + "w /a 0 A",
+		want: []string{"/a:", "/a:0", "/a:A", "/a:?"},
+	}, {
+		rule: "a gap is a hole", script: synced + "w /a 2 A",
+		want: []string{"/a:", "/a:000", "/a:00A"},
+	}, {
+		rule: "a truncation is lost or kept", script: synced + "w /a 0 AB;s /a;t /a 512",
+		want: []string{"/a:AB", "/a:A"},
+	}, {
+		rule: "a lost truncation with later writes kept, and the other way round", script: synced + "w /a 0 AB;s /a;t /a 512;w /a 0 C",
+		want: []string{"/a:AB", "/a:CB", "/a:A", "/a:C"},
+	}, {
+		rule: "what a truncation cut is zeros when the file grows again", script: synced + "w /a 0 AB;s /a;t /a 512;t /a 1024",
+		want: []string{"/a:AB", "/a:A", "/a:A0"},
+	}, {
+		rule: "cut, then written anew", script: synced + "w /a 0 AB;s /a;t /a 512;w /a 1 C",
+		want: []string{"/a:AB", "/a:AC", "/a:A", "/a:A0"},
+	}, {
+		rule: "a truncation within a sector", script: synced + "w /a 0 A;s /a;t /a 100;t /a 512",
+		want: []string{"/a:A", "/a:?", "/a:A+100"},
+	}, {
+		rule: "a synced truncation is certain", script: synced + "w /a 0 AB;s /a;t /a 512;s /a;t /a 1024;s /a",
+		want: []string{"/a:A0"},
+	}, {
+		rule: "two files are independent", script: synced + "c /b;d /;w /a 0 A;w /b 0 B;s /a;s /b;w /a 0 C;w /b 0 D",
+		want: []string{"/a:A /b:B", "/a:A /b:D", "/a:C /b:B", "/a:C /b:D"},
+	}, {
+		rule: "a created file is lost or kept, though its content is synced", script: "w /a 0 A;s /a",
+		want: []string{"", "/a:A"},
+	}, {
+		rule: "names are independent of each other", script: "c /a;c /b",
+		want: []string{"", "/a:", "/b:", "/a: /b:"},
+	}, {
+		rule: "syncing the directory keeps its names", script: "c /a;c /b;d /",
+		want: []string{"/a: /b:"},
+	}, {
+		rule: "an ordered journal keeps a prefix", opts: simfs.Options{OrderedNames: true}, script: "c /a;c /b",
+		want: []string{"", "/a:", "/a: /b:"},
+	}, {
+		rule: "a rename is atomic", script: "w /a 0 A;w /b 0 B;s /a;s /b;d /;r /a /b",
+		want: []string{"/a:A /b:B", "/b:A"},
+	}, {
+		rule: "an exchange is atomic", script: "w /a 0 A;w /b 0 B;s /a;s /b;d /;x /a /b",
+		want: []string{"/a:A /b:B", "/a:B /b:A"},
+	}, {
+		rule: "steps on one name keep their order", script: "w /a 0 A;s /a;r /a /b",
+		want: []string{"", "/a:A", "/b:A"},
+	}, {
+		rule: "unlink is lost or kept", script: synced + "w /a 0 A;s /a;u /a",
+		want: []string{"", "/a:A"},
+	}, {
+		rule: "unlink and create anew", script: synced + "w /a 0 A;s /a;u /a;w /a 0 B;s /a",
+		want: []string{"", "/a:A", "/a:B"},
+	}, {
+		rule: "a link is a name like any other", script: synced + "w /a 0 A;s /a;l /a /b;u /a",
+		want: []string{"", "/a:A", "/b:A", "/a:A /b:A"},
+	}, {
+		rule: "a rename between directories needs both synced", script: "m /d;m /e;c /d/a;d /;d /d;r /d/a /e/a;d /e",
+		want: []string{"/d[/d/a:] /e[]", "/d[] /e[/e/a:]"},
+	}, {
+		rule: "and is certain then", script: "m /d;m /e;c /d/a;d /;d /d;r /d/a /e/a;d /e;d /d",
+		want: []string{"/d[] /e[/e/a:]"},
+	}, {
+		rule: "a lost directory takes its files along", script: "m /d;w /d/a 0 A;s /d/a;d /d",
+		want: []string{"", "/d[/d/a:A]"},
+	}, {
+		rule: "replacing a file without syncing it first", script: synced + "w /a 0 A;s /a;w /n 0 B;r /n /a;d /",
+		want: []string{"/a:", "/a:0", "/a:B"},
+	}} {
 		t.Run(c.rule, func(t *testing.T) {
 			s := &script{T: t, fs: simfs.New(c.opts)}
 			s.run(c.script)

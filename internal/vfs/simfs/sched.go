@@ -55,7 +55,8 @@ func Run(t *testing.T, fs *FS, schedule Schedule, tasks ...Task) (report Report)
 	synctest.Test(t, func(t *testing.T) {
 		s := &scheduler{
 			d: fs.d, schedule: schedule, rng: rand.New(rand.NewPCG(schedule.Seed, 1)),
-			wake: make(chan struct{}, 1), running: len(tasks), tasks: map[*process]*taskState{},
+			wake: make(chan struct{}, 1), running: len(tasks), others: -1,
+			tasks: map[*process]*taskState{}, waiting: map[*lockWait]struct{}{}, known: map[int]bool{},
 		}
 		fs.d.sched = s
 		var start []func()
@@ -91,8 +92,15 @@ type scheduler struct {
 	steps    []Step
 	killed   bool
 
+	// others is how many goroutines there are beside this one and those of the tasks, by the last look; -1 before the
+	// first. Of these, harness are in the bubble.
+	others, harness int
+	// known are the goroutines of the bubble that were ever seen.
+	known map[int]bool
+
 	mu      sync.Mutex
 	parked  []*parkedCall
+	waiting map[*lockWait]struct{}
 	running int // tasks that have not ended
 	over    bool
 }
@@ -240,14 +248,62 @@ func (s *scheduler) sleep() bool {
 
 // quiesce waits until every other goroutine of the bubble waits for something, and tells whether one waits for a mutex.
 // (synctest.Wait would not return while a goroutine waits for a mutex whose holder is parked in a call.)
+//
+// Reading the states of all goroutines costs some 100 µs. So it first counts: if each goroutine in the bubble is parked
+// in a call or waits for a lock, no other can run.
 func (s *scheduler) quiesce() (mutex bool) {
-	for {
-		for range 4 {
-			runtime.Gosched()
+	for spin := 1; ; spin++ {
+		runtime.Gosched()
+		if s.allAccountedFor() {
+			return false
 		}
-		if quiet, mutex := bubbleState(stacks()); quiet {
-			return mutex
+		if spin%16 != 0 {
+			continue
 		}
+		if state := s.readBubble(stacks()); state.quiet {
+			s.look(state.goroutines)
+			return state.mutex
+		}
+	}
+}
+
+// look learns how many goroutines to expect, now that all wait. At the first time all tasks are parked at their start,
+// and the rest of the bubble is the harness.
+func (s *scheduler) look(goroutines int) {
+	if s.others < 0 {
+		s.mu.Lock()
+		s.harness = goroutines - len(s.parked)
+		s.mu.Unlock()
+	}
+	s.others = runtime.NumGoroutine() - 1 - (goroutines - s.harness)
+}
+
+func (s *scheduler) allAccountedFor() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	accounted := len(s.parked)
+	for w := range s.waiting {
+		if !w.over() {
+			accounted++
+		}
+	}
+	return s.others >= 0 && runtime.NumGoroutine() == s.others+1+accounted
+}
+
+// waits and waited enclose the wait for a lock. Without a scheduler they do nothing.
+func (s *scheduler) waits(w *lockWait) {
+	if s != nil {
+		s.mu.Lock()
+		s.waiting[w] = struct{}{}
+		s.mu.Unlock()
+	}
+}
+
+func (s *scheduler) waited(w *lockWait) {
+	if s != nil {
+		s.mu.Lock()
+		delete(s.waiting, w)
+		s.mu.Unlock()
 	}
 }
 
@@ -265,32 +321,65 @@ func stacks() []byte {
 	}
 }
 
-// bubbleState reads the states from headers such as "goroutine 8 [select (durable), synctest bubble 1]:".
-func bubbleState(dump []byte) (quiet, mutex bool) {
-	var bubble []byte
+// bubble is what the traces say of the goroutines in the caller's bubble, but the caller.
+type bubble struct {
+	goroutines int
+	quiet      bool // all wait for something
+	mutex      bool // one for a mutex
+}
+
+// readBubble reads the traces of all goroutines: headers such as "goroutine 8 [select (durable), synctest bubble 1]:",
+// and last lines such as "created by main.f in goroutine 7". While it starts a garbage collection or helps with one, a
+// goroutine has no bubble; it is known from before, or by the goroutine that created it.
+func (s *scheduler) readBubble(dump []byte) bubble {
+	found := bubble{quiet: true}
+	var own []byte
 	for block := range bytes.SplitSeq(dump, []byte("\n\n")) {
 		header, _, _ := bytes.Cut(block, []byte("\n"))
 		_, state, _ := bytes.Cut(header, []byte("["))
+		id := numberAfter(header, "goroutine ")
 		at := bytes.Index(state, []byte("synctest bubble "))
 		if at < 0 {
+			if s.known[id] || s.known[numberAfter(block, " in goroutine ")] {
+				found.quiet = false
+			}
 			continue
 		}
-		id, _, _ := bytes.Cut(state[at:], []byte("]"))
-		id, _, _ = bytes.Cut(id, []byte(","))
-		if bubble == nil {
-			bubble = id // That is the scheduler itself.
+		name, _, _ := bytes.Cut(state[at:], []byte("]"))
+		name, _, _ = bytes.Cut(name, []byte(","))
+		if own == nil {
+			own = name // The first trace is the caller's.
+			s.known[id] = true
 			continue
 		}
-		if !bytes.Equal(id, bubble) {
+		if !bytes.Equal(name, own) {
 			continue
 		}
+		found.goroutines++
 		switch {
-		case bytes.Contains(state[:at], []byte("(durable)")), bytes.HasPrefix(state, []byte("synctest.")):
+		case bytes.HasPrefix(state, []byte("synctest.")):
+			continue // The test that called Run is in the bubble for now, but what it creates is not.
+		case bytes.Contains(state[:at], []byte("(durable)")):
 		case bytes.HasPrefix(state, []byte("sync.")), bytes.HasPrefix(state, []byte("semacquire")):
-			mutex = true
+			found.mutex = true
 		default:
-			return false, false
+			found.quiet = false
 		}
+		s.known[id] = true
 	}
-	return true, mutex
+	return found
+}
+
+// numberAfter returns the number behind the last occurrence of a label, or 0.
+func numberAfter(text []byte, label string) int {
+	at := bytes.LastIndex(text, []byte(label))
+	if at < 0 {
+		return 0
+	}
+	digits := text[at+len(label):]
+	n := 0
+	for ; len(digits) > 0 && digits[0] >= '0' && digits[0] <= '9'; digits = digits[1:] {
+		n = 10*n + int(digits[0]-'0')
+	}
+	return n
 }

@@ -259,7 +259,7 @@ func (t *Trace) Dump(w io.Writer, line string) error {
 	if err != nil {
 		return err
 	}
-	m, _ := t.modelAt(min(at, len(t.ops)))
+	m, _ := t.modelAt(max(0, min(at, len(t.ops))))
 	for k := range m.at {
 		fmt.Fprintf(w, "%4d %s\n", k+1, t.ops[k].String())
 	}

@@ -1,0 +1,215 @@
+//go:build linux
+
+package vfs_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func create(t *testing.T, name string) vfs.File {
+	f, err := vfs.OS().Open(name, vfs.ReadWrite|vfs.Create, 0o600)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func TestFlagsAreDistinct(t *testing.T) {
+	require.Zero(t, vfs.ReadOnly)
+	for _, pair := range [][2]vfs.Flag{
+		{vfs.ReadWrite, vfs.Create}, {vfs.ReadWrite, vfs.Exclusive}, {vfs.Create, vfs.Exclusive},
+	} {
+		require.NotZero(t, pair[0])
+		require.NotZero(t, pair[1])
+		require.Zero(t, pair[0]&pair[1])
+	}
+}
+
+// TestTruncatedMappingFaults: the bus error of a page that is gone is an error, other panics are not swallowed.
+func TestTruncatedMappingFaults(t *testing.T) {
+	f := create(t, filepath.Join(t.TempDir(), "a"))
+	page := int64(os.Getpagesize())
+	_, err := f.WriteAt(bytes.Repeat([]byte("x"), int(2*page)), 0)
+	require.NoError(t, err)
+	m, err := f.Map(4 * page)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close()) }()
+	var sum byte
+	read := func(at int64) func() error {
+		return func() error { sum += m.Bytes()[at]; return nil }
+	}
+	require.NoError(t, vfs.Guard(m.Bytes(), read(page)))
+	require.ErrorIs(t, vfs.Guard(m.Bytes(), read(3*page)), vfs.ErrFault, "beyond the end")
+	require.NoError(t, f.Truncate(page))
+	require.ErrorIs(t, vfs.Guard(m.Bytes(), read(page)), vfs.ErrFault, "cut off")
+	require.NoError(t, vfs.Guard(m.Bytes(), read(0)))
+	copied := make([]byte, 2*page)
+	require.ErrorIs(t, vfs.Guard(m.Bytes(), func() error { copy(copied, m.Bytes()); return nil }), vfs.ErrFault)
+
+	require.PanicsWithValue(t, "other", func() { _ = vfs.Guard(m.Bytes(), func() error { panic("other") }) })
+	require.Panics(t, func() { _ = vfs.Guard(m.Bytes()[:page], read(2*page)) }, "a fault outside the guarded bytes")
+	require.Panics(t, func() { _ = vfs.Guard(nil, read(2*page)) })
+}
+
+// TestShortWriteTellsTheTruth: the kernel writes up to the limit and fails then; n is what was written.
+func TestShortWriteTellsTheTruth(t *testing.T) {
+	f := create(t, filepath.Join(t.TempDir(), "a"))
+	var was unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &was))
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 100_000, Max: was.Max}))
+	n, err := f.WriteAt(make([]byte, 150_000), 10)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &was))
+	require.ErrorIs(t, err, syscall.EFBIG)
+	require.Equal(t, 99_990, n)
+	info, err := f.Stat()
+	require.NoError(t, err)
+	require.Equal(t, int64(100_000), info.Size)
+}
+
+// TestCloseDuringCalls: calls that race with Close work on the file or fail with EBADF, never on another file that got
+// the same number.
+func TestCloseDuringCalls(t *testing.T) {
+	dir := t.TempDir()
+	for range 50 {
+		f := create(t, filepath.Join(dir, "a"))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 20 {
+					if _, err := f.WriteAt([]byte("a"), 0); err != nil {
+						require.ErrorIs(t, err, syscall.EBADF)
+						return
+					}
+				}
+			})
+		}
+		require.NoError(t, f.Close())
+		g := create(t, filepath.Join(dir, "b"))
+		wg.Wait()
+		info, err := g.Stat()
+		require.NoError(t, err)
+		require.Zero(t, info.Size)
+		require.NoError(t, g.Close())
+	}
+}
+
+// TestLockOfUnlinkedFile: waiting opens the file anew, also when it has lost its name.
+func TestLockOfUnlinkedFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a")
+	f, g := create(t, name), create(t, name)
+	require.NoError(t, f.TryLock(vfs.Exclusively))
+	require.NoError(t, vfs.OS().Unlink(name))
+	done := make(chan error, 1)
+	go func() { done <- g.Lock(t.Context(), vfs.Exclusively) }()
+	time.Sleep(20 * time.Millisecond)
+	require.NoError(t, f.Close())
+	require.NoError(t, <-done)
+}
+
+// TestLocksExcludeFcntl: Cyrus locks the whole file with fcntl.
+func TestLocksExcludeFcntl(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a")
+	f := create(t, name)
+	c, err := os.OpenFile(name, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer func() { _ = c.Close() }()
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	require.NoError(t, unix.FcntlFlock(c.Fd(), unix.F_SETLK, &lock))
+	require.ErrorIs(t, f.TryLock(vfs.Shared), syscall.EAGAIN)
+	lock.Type = unix.F_UNLCK
+	require.NoError(t, unix.FcntlFlock(c.Fd(), unix.F_SETLK, &lock))
+	require.NoError(t, f.TryLock(vfs.Exclusively))
+	lock.Type = unix.F_RDLCK
+	require.Error(t, unix.FcntlFlock(c.Fd(), unix.F_SETLK, &lock))
+}
+
+func TestDescriptorsAreNotInherited(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a")
+	create(t, name)
+	found := false
+	fds, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	for _, e := range fds {
+		if target, _ := os.Readlink("/proc/self/fd/" + e.Name()); target == name {
+			found = true
+			flags, err := os.ReadFile("/proc/self/fdinfo/" + e.Name())
+			require.NoError(t, err)
+			require.Regexp(t, `flags:\s+0?2[0-7]{6}\b`, string(flags), "O_CLOEXEC is 02000000")
+		}
+	}
+	require.True(t, found)
+}
+
+// TestMetadataOfAnotherOwner: a repair run by root keeps the owner, the mode and the attributes.
+func TestMetadataOfAnotherOwner(t *testing.T) {
+	dir := t.TempDir()
+	old, repl := create(t, filepath.Join(dir, "old")), create(t, filepath.Join(dir, "new"))
+	xattr := unix.Setxattr(old.Name(), "user.note", []byte("kept"), 0) == nil
+	if os.Getuid() == 0 {
+		require.NoError(t, unix.Chown(old.Name(), 1234, 2345))
+	}
+	require.NoError(t, unix.Chmod(old.Name(), 0o4751))
+	require.NoError(t, repl.CopyMetadata(old))
+	want, err := old.Stat()
+	require.NoError(t, err)
+	got, err := repl.Stat()
+	require.NoError(t, err)
+	require.Equal(t, want.Mode, got.Mode)
+	require.Equal(t, want.UID, got.UID)
+	require.Equal(t, want.GID, got.GID)
+	if xattr {
+		value := make([]byte, 10)
+		n, err := unix.Getxattr(repl.Name(), "user.note", value)
+		require.NoError(t, err)
+		require.Equal(t, "kept", string(value[:n]))
+	}
+}
+
+// TestSharedWordOfAnotherOwner: the word file has owner and mode of the file it belongs to; a stranger's is refused.
+func TestSharedWordOfAnotherOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	name := filepath.Join(t.TempDir(), "db")
+	create(t, name)
+	require.NoError(t, unix.Chown(name, 1234, 2345))
+	require.NoError(t, unix.Chmod(name, 0o640))
+	w, err := vfs.OS().SharedWord(name)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, w.Close()) }()
+	w.Store(0xfeedface)
+	var found string
+	files, err := filepath.Glob("/dev/shm/mailspine-*")
+	require.NoError(t, err)
+	for _, file := range files {
+		if p, _ := os.ReadFile(file); bytes.HasPrefix(p, []byte{0xce, 0xfa, 0xed, 0xfe}) {
+			found = file
+		}
+	}
+	require.NotEmpty(t, found)
+	t.Cleanup(func() { _ = os.Remove(found) })
+	info, err := vfs.OS().Stat(found)
+	require.NoError(t, err)
+	require.Equal(t, uint32(1234), info.UID)
+	require.Equal(t, os.FileMode(0o640), info.Mode)
+	require.NoError(t, unix.Chown(found, 999, 999))
+	_, err = vfs.OS().SharedWord(name)
+	require.ErrorIs(t, err, syscall.EPERM)
+}
+
+func TestBootTime(t *testing.T) {
+	boot, err := vfs.OS().BootTime()
+	require.NoError(t, err)
+	var up unix.Sysinfo_t
+	require.NoError(t, unix.Sysinfo(&up))
+	require.WithinDuration(t, time.Now().Add(-time.Duration(up.Uptime)*time.Second), boot, 5*time.Second)
+}
