@@ -3,6 +3,8 @@ package simfs_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"sync"
 	"testing"
 	"time"
@@ -133,4 +135,33 @@ func TestRunLetsTimePass(t *testing.T) {
 		require.ErrorIs(t, f.Lock(short, vfs.Shared), context.DeadlineExceeded)
 		require.NoError(t, f.Lock(ctx, vfs.Shared))
 	})
+}
+
+// TestRunReportsADeadlock runs itself again, because a deadlock fails the test that meets it.
+func TestRunReportsADeadlock(t *testing.T) {
+	if os.Getenv("SIMFS_DEADLOCK") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestRunReportsADeadlock$", "-test.timeout", "20s")
+		cmd.Env = append(os.Environ(), "SIMFS_DEADLOCK=1")
+		out, err := cmd.CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(out), "simfs.Run: seed 0x7: deadlock after")
+		require.NotContains(t, string(out), "test timed out")
+		return
+	}
+	fs := simfs.New(simfs.Options{})
+	cross := func(first, second string) simfs.Task {
+		return func(ctx context.Context, fs *simfs.FS) {
+			for range 100 {
+				f, err := fs.Open(first, vfs.ReadWrite|vfs.Create, 0o600)
+				require.NoError(t, err)
+				g, err := fs.Open(second, vfs.ReadWrite|vfs.Create, 0o600)
+				require.NoError(t, err)
+				require.NoError(t, f.Lock(ctx, vfs.Exclusively))
+				require.NoError(t, g.Lock(ctx, vfs.Exclusively))
+				require.NoError(t, f.Close())
+				require.NoError(t, g.Close())
+			}
+		}
+	}
+	simfs.Run(t, fs, simfs.Schedule{Seed: 7}, cross("/a", "/b"), cross("/b", "/a"))
 }

@@ -79,7 +79,7 @@ func TestAllocationSurvivesIfSynced(t *testing.T) {
 	fs := simfs.New(simfs.Options{Blocks: 10})
 	f := open(t, fs, "/a")
 	require.NoError(t, fs.SyncDir("/"))
-	require.NoError(t, f.Allocate(0, 4*simfs.PageSize))
+	require.NoError(t, f.Allocate(2*simfs.PageSize, 4*simfs.PageSize))
 	at := fs.Ops()
 	require.NoError(t, f.Sync())
 	frees := map[int][]int64{}
@@ -88,6 +88,11 @@ func TestAllocationSurvivesIfSynced(t *testing.T) {
 	}
 	require.Equal(t, map[int][]int64{at: {10}, at + 1: {6}}, frees)
 	require.Equal(t, int64(6), free(t, fs.Kill()))
+	trace := fs.Trace()
+	require.NoError(t, f.Allocate(0, simfs.PageSize))
+	for img := range trace.Images(simfs.Search{From: trace.Len()}) {
+		require.Equal(t, int64(6), free(t, img.FS), "the trace does not change")
+	}
 }
 
 func TestDelayedAllocation(t *testing.T) {

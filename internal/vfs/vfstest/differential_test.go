@@ -178,7 +178,10 @@ func TestSimulatedIsReal(t *testing.T) {
 					return []any{info.Size, info.Nlink}, err
 				})
 			}),
-			"sync":     action(func() { f := p.file(); p.same("sync", func(k int) (any, error) { return nil, p.files[k][f].Sync() }) }),
+			"sync": action(func() {
+				f := p.file()
+				p.same("sync", func(k int) (any, error) { return nil, p.files[k][f].Sync() })
+			}),
 			"mkdir":    action(func() { p.one(func(fs vfs.FS, path string) error { return fs.Mkdir(path, 0o755) }) }),
 			"rmdir":    action(func() { p.one(vfs.FS.Rmdir) }),
 			"unlink":   action(func() { p.one(vfs.FS.Unlink) }),
