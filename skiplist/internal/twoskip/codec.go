@@ -166,7 +166,7 @@ func (format) Record(v *codec.View, r tree.Ref) (key, value []byte, err error) {
 
 // CheckpointDue implements codec.Codec.
 func (format) CheckpointDue(h codec.Header, end int64) bool {
-	return end > checkpointMin && end > 2*h.LogStart
+	return end > checkpointMin && end-h.LogStart > h.LogStart
 }
 
 func writeHeader(old, now codec.Header) codec.Write {

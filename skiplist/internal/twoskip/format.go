@@ -8,6 +8,7 @@ package twoskip
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math"
 )
 
 // The header.
@@ -49,6 +50,8 @@ const (
 
 	longKey   = 0xffff
 	longValue = 0xffffffff
+	// maxLength bounds a key or a value, in bytes, so that the size of a record fits an int; no file is as large.
+	maxLength = math.MaxInt / 4
 
 	// blank fills the space before a head that would else lie across a sector.
 	blank     = " BLANK\x07\xa0"
@@ -73,12 +76,14 @@ func pointers(level int) int64 { return int64(level) + 1 }
 // blanks is how many fillers stand before a head of the given size at off, so that everything that is ever rewritten in
 // it, from the first pointer to its checksum, lies in one sector.
 func blanks(off, head int64) (n int64) {
-	if head > maxGuarded {
-		return 0
-	}
-	for (off+8)%sector > (off-8+head)%sector {
+	for isAcross(off, head) {
 		off += blankSize
 		n++
 	}
 	return n
+}
+
+// isAcross tells whether the pointers and the checksum of a head at off lie in two sectors. Longer heads cannot be helped.
+func isAcross(off, head int64) bool {
+	return head <= maxGuarded && (off+8)%sector > (off-8+head)%sector
 }

@@ -20,7 +20,7 @@ func quote(b []byte) string {
 // Spans implements codec.Codec.
 func (f format) Spans(v *codec.View) iter.Seq[codec.Span] {
 	return func(yield func(codec.Span) bool) {
-		if v.Size == 0 {
+		if v.End() == 0 {
 			return
 		}
 		p := parser{v, v.End()}
@@ -32,8 +32,9 @@ func (f format) Spans(v *codec.View) iter.Seq[codec.Span] {
 		if h, err := f.ReadHeader(v); err == nil {
 			committed = h.End
 		}
+		budget := 4 * p.end
 		for off := header.Len; off < p.end; {
-			s := p.span(off)
+			s := p.span(off, &budget)
 			if off >= committed && s.Problem == "" {
 				s.Problem = "not committed"
 			}
@@ -45,83 +46,155 @@ func (f format) Spans(v *codec.View) iter.Seq[codec.Span] {
 	}
 }
 
+// headerFields are the parts of the header, in order.
+var headerFields = []struct {
+	name      string
+	off, size int64
+	hex       bool
+}{
+	{"magic", 0, 20, false},
+	{"version", offVersion, 4, false},
+	{"generation", offGeneration, 8, false},
+	{"num_records", offRecords, 8, false},
+	{"repack_size", offRepackSize, 8, true},
+	{"current_size", offSize, 8, true},
+	{"flags", offFlags, 4, true},
+	{"crc32", offCRC, 4, true},
+}
+
 func (f format) headerSpan(v *codec.View) codec.Span {
-	if v.Size < headerSize {
-		return codec.Span{Len: v.Size, Kind: "garbage", Problem: "too short for a header"}
+	s := codec.Span{Len: min(headerSize, v.End()), Kind: "header"}
+	b, err := v.Bytes(0, s.Len)
+	if err == nil && len(b) < headerSize {
+		err = errWithin
 	}
-	s := codec.Span{Len: headerSize, Kind: "header"}
+	if err != nil {
+		s.Kind, s.Problem = "garbage", err.Error()
+		return s
+	}
 	if _, err := f.ReadHeader(v); err != nil {
 		s.Problem = err.Error()
 	}
-	b, err := v.Bytes(0, headerSize)
-	if err != nil {
-		return s
-	}
-	s.Fields = []codec.Field{
-		{Off: 0, Len: offVersion, Name: "magic", Value: quote(b[:offVersion])},
-		{Off: offVersion, Len: 4, Name: "version", Value: fmt.Sprint(be.Uint32(b[offVersion:]))},
-		{Off: offGeneration, Len: 8, Name: "generation", Value: fmt.Sprint(be.Uint64(b[offGeneration:]))},
-		{Off: offRecords, Len: 8, Name: "num_records", Value: fmt.Sprint(be.Uint64(b[offRecords:]))},
-		{Off: offRepackSize, Len: 8, Name: "repack_size", Value: fmt.Sprintf("%#x", be.Uint64(b[offRepackSize:]))},
-		{Off: offSize, Len: 8, Name: "current_size", Value: fmt.Sprintf("%#x", be.Uint64(b[offSize:]))},
-		{Off: offFlags, Len: 4, Name: "flags", Value: fmt.Sprintf("%#x", be.Uint32(b[offFlags:]))},
-		{Off: offCRC, Len: 4, Name: "crc32", Value: fmt.Sprintf("%08x", be.Uint32(b[offCRC:]))},
+	for _, h := range headerFields {
+		part := b[h.off : h.off+h.size]
+		value := quote(part)
+		if h.size <= 8 {
+			value = number(part, h.hex)
+		}
+		s.Fields = append(s.Fields, codec.Field{Off: h.off, Len: h.size, Name: h.name, Value: value})
 	}
 	return s
 }
 
+// number shows a big-endian integer.
+func number(b []byte, hex bool) string {
+	n := uint64(0)
+	for _, c := range b {
+		n = n<<8 | uint64(c)
+	}
+	if hex {
+		return fmt.Sprintf("%#x", n)
+	}
+	return fmt.Sprint(n)
+}
+
 // span describes what stands at off.
-func (p parser) span(off int64) codec.Span {
+func (p parser) span(off int64, budget *int64) codec.Span {
 	if p.isBlank(off) {
 		return codec.Span{Off: off, Len: blankSize, Kind: "blank"}
 	}
-	rec, b, err := p.headAt(off)
-	if err != nil {
-		end := off + 8
-		for ; end < p.end; end += 8 {
-			if p.isBlank(end) {
-				break
-			}
-			if _, _, err := p.headAt(end); err == nil {
-				break
-			}
-		}
-		return codec.Span{Off: off, Len: min(end, p.end) - off, Kind: "garbage", Problem: err.Error()}
+	rec, b, err := p.whole(off)
+	if err == nil && (off == offDummy) == (rec.typ == typeDummy) {
+		return p.recordSpan(rec, b)
 	}
-	s := codec.Span{Off: off, Len: rec.size}
-	ptr := func(name string, i int) {
-		s.Fields = append(s.Fields, codec.Field{Off: rec.slotOff(i), Len: ptrSize, Name: name, Value: fmt.Sprintf("%#x", rec.slot(b, i))})
+	if err == nil {
+		err = fmt.Errorf("a record of type %q does not belong here", rec.typ)
 	}
-	switch rec.typ {
-	case typeDelete:
-		s.Kind = "delete"
-		ptr("next live record", 0)
-		return s
-	case typeCommit:
-		s.Kind = "commit"
-		ptr("start", 0)
-		return s
-	case typeDummy:
-		s.Kind = "dummy"
-	default:
-		s.Kind = "record"
-	}
-	s.Fields = append(s.Fields, codec.Field{Off: off + 1, Len: 1, Name: "level", Value: fmt.Sprint(rec.level)})
-	ptr("slot 0", 0)
-	ptr("slot 1", 1)
-	for i := 1; i < rec.level; i++ {
-		if rec.typ == typeRecord || rec.slot(b, i+1) != 0 {
-			ptr(fmt.Sprintf("level %d", i), i+1)
-		}
-	}
-	if _, _, err := p.whole(off); err != nil {
-		s.Problem = err.Error()
-	}
-	if rec.typ == typeRecord {
-		body, _ := p.v.Bytes(rec.body(), rec.klen+rec.vlen)
-		s.Fields = append(s.Fields,
-			codec.Field{Off: rec.body(), Len: rec.klen, Name: "key", Value: quote(body[:rec.klen])},
-			codec.Field{Off: rec.body() + rec.klen, Len: rec.vlen, Name: "value", Value: quote(body[rec.klen:])})
+	s := codec.Span{Off: off, Len: p.resync(off, budget) - off, Kind: "garbage", Problem: err.Error()}
+	if rec, b, err := p.shape(off); err == nil && rec.size == s.Len {
+		problem := s.Problem
+		s = p.recordSpan(rec, b)
+		s.Problem = problem
+	} else if p.isZero(off, s.Len) {
+		s.Kind = "zeros"
 	}
 	return s
+}
+
+func (p parser) isZero(off, n int64) bool {
+	const step = 4096
+	for ; n > 0; off, n = off+step, n-step {
+		b, err := p.bytes(off, min(n, step))
+		if err != nil {
+			return false
+		}
+		for _, c := range b {
+			if c != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+var spanKinds = map[byte]string{typeDummy: "dummy", typeRecord: "record", typeDelete: "delete", typeCommit: "commit"}
+
+// recordSpan describes a record that lies within the file; b is its head.
+func (p parser) recordSpan(rec record, b []byte) codec.Span {
+	s := codec.Span{Off: rec.off, Len: rec.size, Kind: spanKinds[rec.typ]}
+	at := rec.off
+	add := func(name string, n int64, value string) {
+		s.Fields = append(s.Fields, codec.Field{Off: at, Len: n, Name: name, Value: value})
+		at += n
+	}
+	part := func(n int64) []byte { return b[at-rec.off : at-rec.off+n] }
+	add("type", 1, fmt.Sprintf("%q", rec.typ))
+	add("level", 1, fmt.Sprint(rec.level))
+	add("keylen", 2, number(part(2), false))
+	add("vallen", 4, number(part(4), false))
+	if be.Uint16(b[2:]) == longKey {
+		add("long keylen", ptrSize, fmt.Sprint(rec.klen))
+	}
+	if be.Uint32(b[4:]) == longValue {
+		add("long vallen", ptrSize, fmt.Sprint(rec.vlen))
+	}
+	for i := range int(pointers(rec.level)) {
+		add(slotName(rec.typ, i), ptrSize, number(part(ptrSize), true))
+	}
+	body, bodyErr := p.bytes(rec.body(), rec.size-rec.head)
+	add("crc_head", crcSize, checked(part(crcSize), checksum(b[:rec.head-2*crcSize]), nil))
+	add("crc_tail", crcSize, checked(part(crcSize), checksum(body), bodyErr))
+	if rec.typ != typeRecord || bodyErr != nil {
+		return s
+	}
+	add("key", rec.klen, quote(body[:rec.klen]))
+	add("value", rec.vlen, quote(body[rec.klen:rec.klen+rec.vlen]))
+	if n := rec.size - rec.head - rec.klen - rec.vlen; n > 0 {
+		add("pad", n, "")
+	}
+	return s
+}
+
+func slotName(typ byte, i int) string {
+	switch {
+	case typ == typeDelete:
+		return "next"
+	case typ == typeCommit:
+		return "start"
+	case i < 2:
+		return fmt.Sprintf("level 0 slot %d", i)
+	}
+	return fmt.Sprintf("level %d", i-1)
+}
+
+// checked shows a checksum and whether it is right.
+func checked(have []byte, want uint32, err error) string {
+	got := be.Uint32(have)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%08x, not verified: %v", got, err)
+	case got != want:
+		return fmt.Sprintf("%08x, computed %08x", got, want)
+	}
+	return fmt.Sprintf("%08x ok", got)
 }

@@ -2,7 +2,8 @@ package twoskip
 
 import (
 	"bytes"
-	"math/bits"
+	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
@@ -20,7 +21,7 @@ func (f format) Put(t *codec.Txn, key, value []byte, old tree.Ref) (tree.Ref, er
 			return old, nil
 		}
 	}
-	level := 1 + min(bits.TrailingZeros64(t.Random()), maxLevel-1)
+	level := drawLevel(t.Random())
 	var off int64
 	t.View.Tail, off = appendRecord(t.View.Tail, t.View.Size, key, value, make([]int64, pointers(level)), level)
 	return tree.NewRef(off, level), nil
@@ -59,7 +60,7 @@ type sealer struct {
 	f       format
 	look    tree.Lookup
 	heads   map[int64]*headPatch
-	deletes []deletion
+	deletes map[int64]int64 // where a DELETE of the transaction leads, and the last one that leads there
 }
 
 // headPatch is a head of the file that is to be rewritten.
@@ -68,9 +69,6 @@ type headPatch struct {
 	old, now []byte
 }
 
-// deletion is a DELETE record of the transaction.
-type deletion struct{ at, next int64 }
-
 // Seal implements codec.Codec.
 //
 // Commit point: the clean header with the new current_size, one sector, written in the third phase. Before it is on the
@@ -78,7 +76,7 @@ type deletion struct{ at, next int64 }
 // the first-level pointers that do not lead beyond it, which each rewritten head keeps beside the new ones. The sync of
 // the second phase has made sure that all the header vouches for is on the disk before it.
 func (f format) Seal(t *codec.Txn) (codec.Plan, error) {
-	s := sealer{t: t, f: f, heads: map[int64]*headPatch{}}
+	s := sealer{t: t, f: f, heads: map[int64]*headPatch{}, deletes: map[int64]int64{}}
 	s.look = tree.Lookup{Key: func(r tree.Ref) []byte { return f.Key(t.View, r) }, Compare: t.Compare}
 	s.findDeletes()
 	for _, touch := range t.Touched {
@@ -102,7 +100,7 @@ func (f format) Seal(t *codec.Txn) (codec.Plan, error) {
 		be.PutUint32(p.now[at:], checksum(p.now[:at]))
 		second = append(second, codec.Write{Off: p.rec.off, New: p.now, Old: p.old})
 	}
-	slices.SortFunc(second[1:], func(a, b codec.Write) int { return int(a.Off - b.Off) })
+	slices.SortFunc(second[1:], func(a, b codec.Write) int { return cmp.Compare(a.Off, b.Off) })
 	return codec.Plan{
 		Phases: []codec.Phase{
 			{Writes: []codec.Write{writeHeader(h, dirty)}},
@@ -128,7 +126,7 @@ func (s *sealer) findDeletes() {
 			return
 		}
 		if rec.typ == typeDelete {
-			s.deletes = append(s.deletes, deletion{off, rec.slot(b, 0)})
+			s.deletes[rec.slot(b, 0)] = off
 		}
 		off += rec.size
 	}
@@ -164,47 +162,81 @@ func (s *sealer) link(touch codec.Touch) error {
 	}
 	before := at
 	before.Prev()
+	base := s.t.View.Size
 	for level := range max(touch.Level, self.Level()) {
 		next := after.ForwardTo(level)
 		prev := before.BackTo(level)
 		if prev == 0 {
 			prev = head
 		}
-		if level < self.Level() {
-			if err := s.set(self, level, next); err != nil {
-				return err
+		if level < self.Level() && self.Offset() >= base {
+			to := next.Offset()
+			if level == 0 {
+				to = s.first(self, prev, next, touch.Key)
 			}
+			s.setNew(self, level, to)
+		}
+		if level < self.Level() {
 			next = self
 		}
-		if err := s.set(prev, level, next); err != nil {
-			return err
+		if prev.Offset() < base {
+			if err := s.setOld(prev, level, next.Offset()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// set makes the pointer of r on level lead to next.
-func (s *sealer) set(r tree.Ref, level int, next tree.Ref) error {
-	v := s.t.View
-	if r.Offset() >= v.Size {
-		s.setNew(r, level, next.Offset())
-		return nil
+// first is what the first-level link of a new record leads to. It is the next record, unless one between them was
+// deleted after the new one was added: then it is that DELETE, so that a salvage can tell (see certain) that the new
+// record was not what it deleted. Where Cyrus would copy a link that leads to the next record over an older DELETE, so
+// do we.
+func (s *sealer) first(self, prev, next tree.Ref, key []byte) int64 {
+	base := s.t.View.Size
+	if d := s.deletes[next.Offset()]; d > self.Offset() {
+		return d
 	}
+	if prev.Offset() >= base || next.Offset() >= base {
+		return next.Offset()
+	}
+	p := parser{s.t.View, base}
+	raw := p.rawNext(prev.Offset())
+	if rec, _, err := p.headAt(p.through(raw)); err == nil && rec.typ == typeRecord {
+		if k, err := p.key(rec); err == nil && s.t.Compare(k, key) == 0 {
+			raw = p.rawNext(rec.off) // the record that is replaced
+		}
+	}
+	if p.through(raw) != next.Offset() {
+		return next.Offset()
+	}
+	return raw
+}
+
+// setOld makes the pointer of a record that was there before lead to next.
+func (s *sealer) setOld(r tree.Ref, level int, next int64) error {
+	v := s.t.View
 	p := s.heads[r.Offset()]
 	if p == nil {
-		rec, b, err := parser{v, v.End()}.headAt(r.Offset())
+		rec, b, err := parser{v, v.Size}.headAt(r.Offset())
+		if err == nil && rec.level != r.Level() {
+			err = fmt.Errorf("it has level %d instead of %d", rec.level, r.Level())
+		}
 		if err != nil {
 			return v.Errorf(r.Offset(), "head", "%v", err)
 		}
 		p = &headPatch{rec: rec, old: slices.Clone(b), now: slices.Clone(b)}
 	}
-	before := slices.Clone(p.now)
+	changed := false
 	if level > 0 {
-		be.PutUint64(p.now[p.rec.slotOff(level+1)-p.rec.off:], uint64(next.Offset()))
+		slot := p.now[p.rec.slotOff(level+1)-p.rec.off:]
+		if changed = be.Uint64(slot) != uint64(next); changed {
+			be.PutUint64(slot, uint64(next))
+		}
 	} else {
-		s.setOld0(p, next.Offset())
+		changed = s.setOld0(p, next)
 	}
-	if !bytes.Equal(before, p.now) {
+	if changed {
 		s.heads[r.Offset()] = p
 	}
 	return nil
@@ -221,32 +253,21 @@ func (s *sealer) setNew(r tree.Ref, level int, next int64) {
 }
 
 // setOld0 sets the first-level pointer of a record that was there before. It may only lead to what this transaction
-// appends, so that until the commit the other alternative holds: to a new record, or, where records were deleted and an
-// old one follows, to the DELETE record that leads there.
-func (s *sealer) setOld0(p *headPatch, next int64) {
+// appends, so that until the commit the other alternative holds: to a new record or, where records were deleted, to the
+// DELETE record that leads to the next.
+func (s *sealer) setOld0(p *headPatch, next int64) (changed bool) {
 	slot0, slot1 := p.rec.slot(p.now, 0), p.rec.slot(p.now, 1)
 	base := s.t.View.Size
-	if next < base {
-		d := s.deleteBefore(next)
-		if d == 0 {
-			return // nothing between the two has changed
-		}
+	if d := s.deletes[next]; d != 0 {
 		next = d
+	} else if next < base {
+		return false // nothing between the two has changed
 	}
 	if level0(slot0, slot1, s.t.View.End()) == next {
-		return
+		return false
 	}
 	setLevel0(&slot0, &slot1, base, next)
 	be.PutUint64(p.now[p.rec.slotOff(0)-p.rec.off:], uint64(slot0))
 	be.PutUint64(p.now[p.rec.slotOff(1)-p.rec.off:], uint64(slot1))
-}
-
-// deleteBefore is the last DELETE of the transaction that leads to next, or 0.
-func (s *sealer) deleteBefore(next int64) int64 {
-	for _, d := range slices.Backward(s.deletes) {
-		if d.next == next {
-			return d.at
-		}
-	}
-	return 0
+	return true
 }
