@@ -33,13 +33,11 @@ func TestErrnoEverywhere(t *testing.T) {
 							shorts = faultfs.Shorts
 						}
 						if f == skiplist.Twoskip && mode != faultfs.Once {
-							// A header that was overwritten in part, on a disk that then takes nothing more, has a wrong
-							// checksum: the file is refused, and a salvage brings out everything. A write within one
-							// sector is not cut short by real systems.
-							shorts = []faultfs.Short{faultfs.Nothing}
+							// Open bug, see TestOpenBugs: the longer cuts leave a head with a wrong checksum.
+							shorts = []faultfs.Short{faultfs.Shorts[i%3]}
 						}
 						for _, short := range shorts {
-							n, u := everyCall(t, f, seed, &faultfs.Plan{Err: errno, Mode: mode, Short: short, Kinds: faultfs.Modifying | faultfs.Open | faultfs.Stat | faultfs.Lock})
+							n, u := everyCall(t, f, seed, &faultfs.Plan{Err: errno, Mode: mode, Short: short, Kinds: faultfs.All})
 							cells += n
 							unknown += u
 						}
@@ -54,7 +52,7 @@ func TestErrnoEverywhere(t *testing.T) {
 func everyCall(t *testing.T, f skiplist.Format, seed uint64, like *faultfs.Plan) (cells, unknown int) {
 	for n := 0; ; n++ {
 		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds}
-		u, err := faulty(f, seed, plan)
+		u, err := faulty(f, seed, plan, false)
 		if err != nil {
 			t.Fatalf("%s, seed %d: %v: %v", f, seed, plan, err)
 		}
@@ -67,8 +65,8 @@ func everyCall(t *testing.T, f skiplist.Format, seed uint64, like *faultfs.Plan)
 }
 
 // faulty runs a few transactions on a disk that fails as planned, and then looks at what is left.
-func faulty(f skiplist.Format, seed uint64, plan *faultfs.Plan) (unknown int, err error) {
-	disk := simfs.New(simfs.Options{})
+func faulty(f skiplist.Format, seed uint64, plan *faultfs.Plan, noMap bool) (unknown int, err error) {
+	disk := simfs.New(simfs.Options{Seed: seed ^ uint64(plan.N)*7, NoMap: noMap})
 	r := rand.New(rand.NewPCG(seed, 3))
 	state := map[string]string{}
 	db, err := skiplist.Open(ctx, dbPath, options(disk, f, seed))
@@ -97,6 +95,7 @@ func faulty(f skiplist.Format, seed uint64, plan *faultfs.Plan) (unknown int, er
 		}
 		before := plan.Faults()
 		err := db.Update(ctx, fn)
+		answer := err
 		switch {
 		case err == nil:
 			state, maybe = next, next
@@ -107,8 +106,14 @@ func faulty(f skiplist.Format, seed uint64, plan *faultfs.Plan) (unknown int, er
 				return unknown, fmt.Errorf("ErrCommitUnknown after a single fault: %w", err)
 			}
 		default:
-			if got, e := contents(db); e == nil && !maps.Equal(got, state) && !maps.Equal(got, maybe) {
+			if got, e := contents(db); e == nil && !maps.Equal(got, state) {
 				return unknown, fmt.Errorf("after the failure of transaction %d the handle shows what it should not: %w", i, err)
+			}
+		}
+		if plan.Fired() {
+			// Now, before anything later mends it.
+			if err := after(disk, f, state, maybe); err != nil {
+				return unknown, fmt.Errorf("right after transaction %d (%v): %w", i, answer, err)
 			}
 		}
 		if unknown > 0 {
@@ -116,6 +121,14 @@ func faulty(f skiplist.Format, seed uint64, plan *faultfs.Plan) (unknown int, er
 		}
 	}
 	plan.Stop()
+	if unknown > 0 {
+		// The handle rebuilds the database, with the transaction or without it.
+		if err := db.Put(ctx, []byte("last"), []byte("one")); err != nil {
+			return unknown, fmt.Errorf("the same handle after ErrCommitUnknown, when the fault is over: %w", err)
+		}
+		state, maybe = maps.Clone(state), maps.Clone(maybe)
+		state["last"], maybe["last"] = "one", "one"
+	}
 	if unknown == 0 {
 		if err := db.Put(ctx, []byte("last"), []byte("one")); err != nil {
 			return unknown, fmt.Errorf("the same handle, after the fault is over: %w", err)
@@ -141,9 +154,40 @@ func after(disk *simfs.FS, f skiplist.Format, state, maybe map[string]string) er
 			return fmt.Errorf("after a crash, %s: %w", img.Seed, err)
 		}
 	}
-	got, err := verify(disk.Kill(), f, states, 0, 1)
+	// What was read from the page cache may not be what the disk holds.
+	evicted := disk.Kill()
+	evicted.DropCaches()
+	got, err := verify(evicted, f, states, 0, 1)
+	if err == nil {
+		err = goOn(evicted, f, got)
+	}
+	if err != nil {
+		return fmt.Errorf("the next process, without the page cache: %w", err)
+	}
+	got, err = verify(disk.Kill(), f, states, 0, 1)
 	if err != nil {
 		return fmt.Errorf("the next process: %w", err)
 	}
 	return goOn(disk.Kill(), f, got)
+}
+
+// TestOneFailedSync fails each sync once, and leaves none, some or all of its pages on the disk: no answer is
+// ErrCommitUnknown, and a refused transaction does not come back.
+func TestOneFailedSync(t *testing.T) {
+	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip, skiplist.Flat} {
+		t.Run(string(f), func(t *testing.T) {
+			t.Parallel()
+			cells := 0
+			for seed := range uint64(campaign(8, 200)) {
+				for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
+					n, unknown := everyCall(t, f, 100+seed, &faultfs.Plan{Err: errno, Kinds: faultfs.Syncs})
+					cells += n
+					if unknown > 0 {
+						t.Fatalf("seed %d, %v: ErrCommitUnknown after one failed sync", seed, errno)
+					}
+				}
+			}
+			t.Logf("%d failed syncs", cells)
+		})
+	}
 }

@@ -69,12 +69,9 @@ func (s *supervisor) killGroup() {
 
 // serve answers notifications until no process with the filter is left.
 func (s *supervisor) serve(listener int) error {
-
 	// The thread that made a call is then woken on this CPU at once. Not in kernels before 6.6; it only saves time.
-	if false {
-		unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS,
-			unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
-	}
+	unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+		unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 	for {
 		poll := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
 		if _, err := unix.Poll(poll, -1); err == unix.EINTR {
