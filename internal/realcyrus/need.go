@@ -30,6 +30,9 @@ const requireEnv = "MAILSPINE_REQUIRE_CYRUS"
 // install is the advice given with a skip.
 const install = "install cyrus-common cyrus-imapd cyrus-admin cyrus-dev sasl2-bin"
 
+// cyrusHeader is the interface of libcyrus, which the oracle includes.
+const cyrusHeader = "/usr/include/cyrus/cyrusdb.h"
+
 // binDirs are where distributions put Cyrus's programs.
 var binDirs = []string{"/usr/lib/cyrus/bin", "/usr/lib/cyrus-imapd", "/usr/libexec/cyrus-imapd", "/usr/cyrus/bin"}
 
@@ -102,7 +105,7 @@ func oracleMissing() error {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		return err
 	}
-	if _, err := os.Stat("/usr/include/cyrus/cyrusdb.h"); err != nil {
+	if _, err := os.Stat(cyrusHeader); err != nil {
 		return fmt.Errorf("headers of libcyrus: %w", err)
 	}
 	return nil
@@ -233,10 +236,15 @@ func command(name string, args ...string) (*exec.Cmd, error) {
 	cmd := exec.Command(path, args...)
 	cmd.Dir = "/"
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CYRUS_") })
+	become(cmd, id)
+	return cmd, nil
+}
+
+// become lets a command run under an identity, if it is not nil.
+func become(cmd *exec.Cmd, id *identity) {
 	if id != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Credential: &syscall.Credential{Uid: id.uid, Gid: id.gid, Groups: id.groups},
 		}
 	}
-	return cmd, nil
 }

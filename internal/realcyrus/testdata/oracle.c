@@ -396,6 +396,13 @@ static void cmd_delayed(int n, char **a)
     done(0);
 }
 
+static void cmd_pid(int n, char **a)
+{
+    (void)n, (void)a;
+    printf("= 0 %ld\n", (long)getpid());
+    fflush(stdout);
+}
+
 /* txn H ID OP...: one transaction; an OP is KEY:VALUE to store or KEY to delete. Answers "ACK ID" once the commit has
  * returned, or "NACK ID CODE". */
 static void cmd_txn(int n, char **a)
@@ -583,6 +590,7 @@ static const struct {
     { "detect", 2, cmd_detect },           /* detect PATH */
     { "convert", 5, cmd_convert },         /* convert FROM TO FROM-ENGINE TO-ENGINE */
     { "delayed", 1, cmd_delayed },         /* delayed */
+    { "pid", 1, cmd_pid },                 /* pid */
     { "txn", 3, cmd_txn },                 /* txn H ID OP... */
     { "bench-get", 4, cmd_bench_read },
     { "bench-prefix", 5, cmd_bench_read },
