@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 )
@@ -114,6 +115,9 @@ func (w *writer) replace(r reading, h codec.Header) (out replacement, err error)
 	if errors.As(err, &notDurable) {
 		out.dirErr, err = err, nil
 	}
+	if planted.On(planted.DirErrorIgnored) {
+		out.dirErr = nil
+	}
 	return out, err
 }
 
@@ -124,6 +128,9 @@ func (db *DB) rewrite(f vfs.File, r reading, h codec.Header) (out codec.Rewritte
 	return r.codec.Rewrite(r.view, h, r.live, db.now(), func(b []byte) error {
 		n, err := f.WriteAt(b, off)
 		off += int64(n)
+		if planted.On(planted.IncompleteRenamed) {
+			return nil
+		}
 		return err
 	})
 }
@@ -131,6 +138,9 @@ func (db *DB) rewrite(f vfs.File, r reading, h codec.Header) (out codec.Rewritte
 // verify reads the new file back and compares it with what it was made from, record by record, before it takes the
 // place of the old one: Cyrus once renamed incomplete files over good ones.
 func (db *DB) verify(f vfs.File, r reading, out codec.Rewritten) (err error) {
+	if planted.On(planted.IncompleteRenamed) {
+		return nil
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -202,6 +212,9 @@ func (w *writer) switchTo(out replacement) error {
 	next.log.End = out.written.Size
 	next.blank = out.written.Size == 0
 	db.reserved = 0
+	if planted.On(planted.OldTruncated) {
+		_ = old.wr.Truncate(0)
+	}
 	// Waiters for the old file's lock see that the path leads elsewhere.
 	_ = old.wr.Unlock()
 	if err := w.adopt(next); err != nil {
@@ -228,7 +241,7 @@ func (db *DB) create(ctx context.Context) error {
 		return writeError("create", err)
 	}
 	_, err = f.WriteAt(c.Empty(db.now()), 0)
-	if err == nil {
+	if err == nil && !planted.On(planted.CreateUnsynced) {
 		err = f.Sync()
 	}
 	if e := f.Close(); err == nil {
@@ -246,7 +259,7 @@ func (db *DB) create(ctx context.Context) error {
 			err = e
 		}
 	}
-	if err == nil {
+	if err == nil && !planted.On(planted.CreateDirUnsynced) {
 		err = db.fs.SyncDir(dirOf(db.path))
 	}
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 )
@@ -99,7 +100,7 @@ func (w *writer) execute(plan codec.Plan) error {
 	for i, phase := range plan.Phases {
 		done, err := writePhase(f, phase)
 		if err == nil {
-			if err = f.Datasync(); err == nil {
+			if err = syncPhase(f, plan, i); err == nil {
 				w.db.stats.syncs.Add(1)
 				continue
 			}
@@ -111,10 +112,26 @@ func (w *writer) execute(plan codec.Plan) error {
 	return nil
 }
 
+// syncPhase makes a phase durable.
+func syncPhase(f vfs.File, plan codec.Plan, phase int) error {
+	if planted.On(planted.RecordsUnsynced) && phase == plan.CommitPhase-1 || planted.On(planted.CommitUnsynced) && phase == plan.CommitPhase {
+		return nil
+	}
+	err := f.Datasync()
+	if err != nil && (planted.On(planted.SyncErrorIgnored) || planted.On(planted.SyncRetried) && f.Datasync() == nil) {
+		return nil
+	}
+	return err
+}
+
 // writePhase performs the writes of a phase and its cut; done counts those that were begun.
 func writePhase(f vfs.File, phase codec.Phase) (done int, err error) {
 	for i, wr := range phase.Writes {
-		if _, err := f.WriteAt(wr.New, wr.Off); err != nil {
+		_, err := f.WriteAt(wr.New, wr.Off)
+		if planted.On(planted.LinkUnchecked) && wr.Old != nil || planted.On(planted.CommitUnchecked) && wr.Old == nil && i > 0 {
+			err = nil
+		}
+		if err != nil {
 			return i + 1, err
 		}
 	}
@@ -139,7 +156,7 @@ func (w *writer) takeBack(plan codec.Plan, failed, done int, synced bool, cause 
 		w.refreshSeen()
 		return writeError("commit", cause)
 	}
-	w.db.poisoned = true
+	w.db.poisoned = !planted.On(planted.FailureForgotten)
 	w.refreshSeen()
 	if synced && failed >= plan.CommitPhase {
 		return fmt.Errorf("commit: %w: %w; taking it back: %w", ErrCommitUnknown, cause, err)
@@ -153,9 +170,12 @@ func (w *writer) undo(f vfs.File, plan codec.Plan, failed, done int) error {
 		if i == failed {
 			writes = writes[:done]
 		}
+		if planted.On(planted.CutBeforeRestore) {
+			_ = f.Truncate(w.st.log.End)
+		}
 		cut, err := restore(f, writes)
 		if err != nil {
-			if i == plan.CommitPhase && done == len(plan.Phases[i].Writes) {
+			if i == plan.CommitPhase && done == len(plan.Phases[i].Writes) && !planted.On(planted.CommitLeft) {
 				dropCommit(f, writes)
 			}
 			return err
@@ -164,6 +184,9 @@ func (w *writer) undo(f vfs.File, plan codec.Plan, failed, done int) error {
 			if err := f.Truncate(w.st.log.End); err != nil {
 				return err
 			}
+		}
+		if planted.On(planted.UndoUnsynced) {
+			continue
 		}
 		if err := f.Datasync(); err != nil {
 			return err
@@ -178,6 +201,9 @@ func restore(f vfs.File, writes []codec.Write) (cut bool, err error) {
 	for i := len(writes) - 1; i >= 0; i-- {
 		if writes[i].Old == nil {
 			cut = true
+			continue
+		}
+		if planted.On(planted.LinksNotRestored) {
 			continue
 		}
 		if _, e := f.WriteAt(writes[i].Old, writes[i].Off); e != nil && err == nil {

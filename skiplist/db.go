@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 )
@@ -117,6 +118,9 @@ func compareFor(tr codec.Traits, asked Order) func(a, b []byte) int {
 
 // acceptable refuses what must not be used without the caller's consent.
 func (db *DB) acceptable(st *state) error {
+	if planted.On(planted.DamageAccepted) {
+		return nil
+	}
 	if st.damage != nil && !(db.opts.AllowDamaged && db.opts.ReadOnly) {
 		return st.damage
 	}
@@ -168,7 +172,7 @@ func (db *DB) catchUp(ctx context.Context, g *generation, st *state) (*state, er
 		info, err := g.rd.Stat()
 		if err == nil {
 			var at vfs.Info
-			if at, err = db.fs.Stat(db.path); err == nil && at.SameFile(info) {
+			if at, err = db.fs.Stat(db.path); err == nil && (at.SameFile(info) || planted.On(planted.ReaderInode)) {
 				st, err = db.newest(g, st, info)
 				if locked {
 					_ = g.rd.Unlock()
@@ -234,7 +238,7 @@ func (db *DB) current(ctx context.Context) (*state, error) {
 // isFresh tells whether the file has not changed since st.
 func (db *DB) isFresh(st *state) bool {
 	info, err := st.gen.rd.Stat()
-	return err == nil && st.unchanged(info)
+	return planted.On(planted.StaleSnapshot) || err == nil && st.unchanged(info)
 }
 
 // refresh publishes the news of the file and returns the state, with a reference to its generation; nil if a writer of

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 )
@@ -114,7 +115,7 @@ func openGeneration(fsys vfs.FS, path string, readOnly bool) (*generation, error
 			g.release()
 			return nil, err
 		}
-		if info.SameFile(g.id) {
+		if info.SameFile(g.id) || planted.On(planted.TwoInodes) {
 			return g, nil
 		}
 		g.release() // the file was replaced between the two opens

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
@@ -128,7 +129,8 @@ func (db *DB) advance(st *state, seen vfs.Info) (next *state, err error) {
 	if now.Generation != old.Generation || now.LogStart != old.LogStart || !now.LastRecovery.Equal(old.LastRecovery) {
 		return nil, errRescan
 	}
-	if mark, err := next.view.Bytes(st.log.End-int64(len(st.mark)), int64(len(st.mark))); err != nil || !bytes.Equal(mark, st.mark) {
+	mark, err := next.view.Bytes(st.log.End-int64(len(st.mark)), int64(len(st.mark)))
+	if err != nil || !bytes.Equal(mark, st.mark) && !planted.On(planted.MarkIgnored) {
 		return nil, errRescan
 	}
 	ed := tree.Edit(st.live, next.look)

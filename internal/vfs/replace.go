@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"syscall"
+
+	"github.com/mailspine/mailspine/internal/planted"
 )
 
 // NotDurableError says that a change of a directory was made, so that everybody sees it, but that the sync of the
@@ -75,6 +77,9 @@ func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) err
 		return err
 	}
 	dir := filepath.Dir(name)
+	if planted.On(planted.DirUnsynced) {
+		return nil
+	}
 	err = fsys.SyncDir(dir)
 	if from := filepath.Dir(temp); err == nil && from != dir {
 		err = fsys.SyncDir(from)
@@ -97,6 +102,9 @@ func fillReplacement(fsys FS, f File, name string, opts *ReplaceOptions, write f
 	if err := copyMetadataFrom(fsys, f, name); err != nil {
 		return err
 	}
+	if planted.On(planted.ReplaceUnsynced) {
+		return nil
+	}
 	// Sync and not Datasync: the owner must not be lost, or a repair run by root would lock the server out.
 	if err := f.Sync(); err != nil {
 		return err
@@ -108,6 +116,9 @@ func fillReplacement(fsys FS, f File, name string, opts *ReplaceOptions, write f
 }
 
 func copyMetadataFrom(fsys FS, f File, name string) error {
+	if planted.On(planted.OwnerLost) {
+		return nil
+	}
 	old, err := fsys.Open(name, ReadOnly, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -152,7 +153,7 @@ func (rp *replay) unterminated(l line, problem string) {
 		return
 	}
 	rp.log.Uncommitted = 1
-	if rp.opt.Salvage && rp.opt.Uncommitted {
+	if rp.opt.Salvage && rp.opt.Uncommitted || planted.On(planted.TornLineShown) {
 		rp.find(codeUnterminated, finding.Warning, l.off, "kept, though its value may be cut off: the last line has no LF", "")
 		rp.add(l)
 		return

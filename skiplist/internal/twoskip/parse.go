@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 )
 
@@ -140,6 +141,9 @@ func (p parser) headAt(off int64) (record, []byte, error) {
 
 func (r *record) verifyHead(b []byte) error {
 	at := r.head - 2*crcSize
+	if planted.On(planted.HeadUnchecked) {
+		return nil
+	}
 	if got, want := be.Uint32(b[at:]), checksum(b[:at]); got != want {
 		return fmt.Errorf("head checksum %08x, computed %08x", got, want)
 	}
@@ -273,7 +277,7 @@ func level0(slot0, slot1, end int64) int64 {
 // when the file ended at committed, stays.
 func setLevel0(slot0, slot1 *int64, committed, to int64) {
 	switch {
-	case *slot0 >= committed:
+	case *slot0 >= committed || planted.On(planted.OldSlotOverwritten):
 		*slot0 = to
 	case *slot1 >= committed:
 		*slot1 = to

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -72,7 +73,7 @@ type swap struct{ old, now tree.Ref }
 // A salvage does not need a header: without one, everything up to the last COMMIT counts as committed.
 func (format) Replay(v *codec.View, h codec.Header, opt codec.ReplayOptions, ed *tree.Editor) (codec.Log, error) {
 	start, limit := max(opt.From, emptySize), min(h.End, v.End())
-	if h.End == 0 && opt.Salvage {
+	if h.End == 0 && opt.Salvage || planted.On(planted.SizeIgnored) {
 		limit = v.End()
 	}
 	r := replay{parser: parser{buffered(v), limit}, random: parser{v, limit}, ed: ed, opt: opt, h: h, reported: start}
@@ -328,7 +329,9 @@ func (r *replay) remove(c change) error {
 		if at, exact = r.find(c.next); !exact || c.next >= c.ref.Offset() {
 			return fmt.Errorf("the DELETE names the record at %#x, which is not live", c.next)
 		}
-		at.Prev()
+		if !planted.On(planted.DeleteNamesItself) {
+			at.Prev()
+		}
 	}
 	victim := at.Ref()
 	if victim == 0 {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -25,6 +26,9 @@ func (f format) Rewrite(v *codec.View, h codec.Header, live tree.Tree, _ time.Ti
 	}
 	out := codec.Header{
 		Version: version, Generation: h.Generation + 1, Records: uint64(live.Len()), LogStart: end, End: end, MaxLevel: maxLevel,
+	}
+	if planted.On(planted.GenerationRestarts) {
+		out.Generation = 1
 	}
 	if live.Len() > 0 {
 		out.End = end + blankSize*blanks(end, markSize) + markSize

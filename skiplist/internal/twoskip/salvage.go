@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -93,6 +94,9 @@ func (r *replay) scan(off, limit int64, take func(record, []byte)) error {
 				return failed.err
 			}
 			r.unreadable(off, err)
+			if planted.On(planted.SalvageStops) {
+				return nil
+			}
 			off = r.resync(off, &budget)
 			continue
 		}

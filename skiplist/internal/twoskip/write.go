@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -91,7 +92,7 @@ func (f format) Seal(t *codec.Txn) (codec.Plan, error) {
 
 	h := t.Header
 	dirty := h
-	dirty.Dirty = true
+	dirty.Dirty = !planted.On(planted.DirtyUnmarked)
 	next := h
 	next.Dirty, next.End, next.Records = false, t.View.End(), uint64(t.Live.Len())
 	second := []codec.Write{{Off: base, New: t.View.Tail}}

@@ -1,8 +1,10 @@
 package v1
 
 import (
+	"slices"
 	"time"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -78,6 +80,9 @@ func (format) Recover(v *codec.View, h codec.Header, log codec.Log, links []code
 	}
 	if v.Size > log.End {
 		plan.Phases = append(plan.Phases, codec.Phase{Cut: log.End})
+	}
+	if planted.On(planted.CutBeforeLinks) {
+		slices.Reverse(plan.Phases)
 	}
 	plan.Phases = append(plan.Phases, codec.Phase{Writes: []codec.Write{mendHeader(h, next)}})
 	plan.CommitPhase = len(plan.Phases) - 1

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -133,7 +134,7 @@ func (r *replay) transactions(off int64) error {
 		from, n := r.log.End, len(pending)
 		pending = nil
 		next := r.resync(max(at, from) + word)
-		committed := next >= 0
+		committed := next >= 0 && !planted.On(planted.CommittedTailCut)
 		if !committed {
 			r.torn(from, n, problem)
 			return 0, false
@@ -181,7 +182,7 @@ func (r *replay) transactions(off int64) error {
 	}
 	if len(pending) > 0 {
 		n := len(pending)
-		if r.opt.Salvage && r.opt.Uncommitted {
+		if r.opt.Salvage && r.opt.Uncommitted || planted.On(planted.UncommittedVisible) {
 			r.apply(pending)
 		}
 		r.torn(r.log.End, n, "a transaction without its commit follows the last one")

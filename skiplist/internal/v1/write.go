@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -112,13 +113,16 @@ func (s *sealer) plan() (codec.Plan, error) {
 	commitAt := t.View.End()
 	records := t.View.Tail
 	t.View.Tail = be.AppendUint32(slices.Clip(records), typeCommit)
+	if planted.On(planted.CommitWithRecords) {
+		records = t.View.Tail
+	}
 	h := t.Header
 	second := make([]codec.Write, 0, len(s.patches)+2)
 	for _, w := range s.patches {
 		second = append(second, w)
 	}
 	slices.SortFunc(second, func(a, b codec.Write) int { return int(a.Off - b.Off) })
-	if s.top > h.CurLevel {
+	if s.top > h.CurLevel && !planted.On(planted.CurLevelStale) {
 		old := h
 		h.CurLevel = s.top
 		second = append(second, mendHeader(old, h))

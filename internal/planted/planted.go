@@ -1,0 +1,134 @@
+// Package planted names deliberate bugs in the code that keeps data safe. They are there to test the tests: each is the
+// kind of slip that loses mail, and TestPlanted in directory fuzz shows that a fault test notices it.
+//
+// Without the build tag planted every switch is a constant false and its code is left out of the program. With the tag,
+// the environment variable MAILSPINE_PLANTED names the one bug that a process has.
+//
+// The names are listed, with the place and the test that catches them, in docs/track-record.md.
+package planted
+
+// Switch names a bug.
+type Switch string
+
+// Replacing a file (vfs.ReplaceFile).
+const (
+	// ReplaceUnsynced renames the new file before its bytes are durable.
+	ReplaceUnsynced Switch = "replace-unsynced"
+	// DirUnsynced does not sync the directory after the rename.
+	DirUnsynced Switch = "dir-unsynced"
+	// OwnerLost does not carry over owner, group and mode.
+	OwnerLost Switch = "owner-lost"
+)
+
+// Checkpoints, and the creation of databases.
+const (
+	// IncompleteRenamed overwrites the error of a checkpoint that ran out of space, as Cyrus does (skiplist, window A), and
+	// does not compare the new file with the old one.
+	IncompleteRenamed Switch = "incomplete-renamed"
+	// DirErrorIgnored acknowledges a change whose rename may not last.
+	DirErrorIgnored Switch = "dir-error-ignored"
+	// OldTruncated empties the old file after a checkpoint, as Cyrus does (window K).
+	OldTruncated Switch = "old-truncated"
+	// CreateUnsynced gives a new database its name before its bytes are durable (window I).
+	CreateUnsynced Switch = "create-unsynced"
+	// CreateDirUnsynced does not sync the directory in which a database was created.
+	CreateDirUnsynced Switch = "create-dir-unsynced"
+)
+
+// Commits, and taking them back.
+const (
+	// RecordsUnsynced does not sync before the phase with the commit point.
+	RecordsUnsynced Switch = "records-unsynced"
+	// CommitUnsynced acknowledges a commit before its commit point is durable.
+	CommitUnsynced Switch = "commit-unsynced"
+	// SyncErrorIgnored takes a failed sync for a good one.
+	SyncErrorIgnored Switch = "sync-error-ignored"
+	// SyncRetried syncs again after a failure and believes the second answer.
+	SyncRetried Switch = "sync-retried"
+	// LinkUnchecked ignores that a link was not written, as Cyrus does (window C).
+	LinkUnchecked Switch = "link-unchecked"
+	// CommitUnchecked ignores that the COMMIT word was not written, as Cyrus does (window B).
+	CommitUnchecked Switch = "commit-unchecked"
+	// CutBeforeRestore cuts the tail of a failed commit before the links are restored.
+	CutBeforeRestore Switch = "cut-before-restore"
+	// LinksNotRestored cuts the tail of a failed commit and leaves the links.
+	LinksNotRestored Switch = "links-not-restored"
+	// UndoUnsynced does not sync what was taken back.
+	UndoUnsynced Switch = "undo-unsynced"
+	// CommitLeft leaves the COMMIT of a transaction that could not be taken back.
+	CommitLeft Switch = "commit-left"
+	// FailureForgotten goes on with a file that could not be brought back to what it was.
+	FailureForgotten Switch = "failure-forgotten"
+	// RefusedCallKept commits the changes of a member of a group that returned an error.
+	RefusedCallKept Switch = "refused-call-kept"
+	// GroupErrorLost tells the members of a group that their commit went well, whatever happened.
+	GroupErrorLost Switch = "group-error-lost"
+)
+
+// Recovery.
+const (
+	// TailKept writes behind a torn tail instead of cutting it.
+	TailKept Switch = "tail-kept"
+	// LinksNotCompared takes the links of the file for right.
+	LinksNotCompared Switch = "links-not-compared"
+	// RecoveryUnsynced does not sync between the steps of recovery.
+	RecoveryUnsynced Switch = "recovery-unsynced"
+	// DamageAccepted lets writers at a damaged file, where recovery cuts off what follows the damage.
+	DamageAccepted Switch = "damage-accepted"
+)
+
+// Several processes.
+const (
+	// WriterInode does not compare the path's inode with the locked one before writing.
+	WriterInode Switch = "writer-inode"
+	// WriterLockShared has writers take the lock that does not keep each other out.
+	WriterLockShared Switch = "writer-lock-shared"
+	// ReaderInode does not compare the path's inode with the one that is read.
+	ReaderInode Switch = "reader-inode"
+	// StaleSnapshot gives out the last known state without asking for a newer one.
+	StaleSnapshot Switch = "stale-snapshot"
+	// MarkIgnored goes on reading where it stopped, though the file was rewritten in between.
+	MarkIgnored Switch = "mark-ignored"
+	// TwoInodes reads one file and writes another if the file is replaced while it is opened.
+	TwoInodes Switch = "two-inodes"
+)
+
+// The format skiplist.
+const (
+	// CommitWithRecords writes the COMMIT word with the records, so that either may reach the disk alone.
+	CommitWithRecords Switch = "commit-with-records"
+	// UncommittedVisible applies the records at the end of the log that no COMMIT follows (window E).
+	UncommittedVisible Switch = "uncommitted-visible"
+	// CommittedTailCut takes everything after damage for a torn tail, as Cyrus does (window H).
+	CommittedTailCut Switch = "committed-tail-cut"
+	// CurLevelStale does not raise curlevel with the highest record (window J).
+	CurLevelStale Switch = "curlevel-stale"
+	// CutBeforeLinks has recovery cut the tail before it sets the links right.
+	CutBeforeLinks Switch = "cut-before-links"
+)
+
+// The format twoskip.
+const (
+	// DirtyUnmarked does not mark the header before links are rewritten.
+	DirtyUnmarked Switch = "dirty-unmarked"
+	// SizeIgnored trusts the last bytes of the file instead of current_size.
+	SizeIgnored Switch = "size-ignored"
+	// OldSlotOverwritten overwrites the first-level link that holds until the commit.
+	OldSlotOverwritten Switch = "old-slot-overwritten"
+	// BlanksOmitted lets heads lie across sectors.
+	BlanksOmitted Switch = "blanks-omitted"
+	// HeadUnchecked does not verify the checksums of heads.
+	HeadUnchecked Switch = "head-unchecked"
+	// GenerationRestarts begins the generations anew at a checkpoint, as Cyrus's recovery2 does.
+	GenerationRestarts Switch = "generation-restarts"
+	// DeleteNamesItself replays a DELETE as the deletion of the record that it names, as Cyrus's recovery2 does.
+	DeleteNamesItself Switch = "delete-names-itself"
+	// SalvageStops gives up at the first unreadable record.
+	SalvageStops Switch = "salvage-stops"
+)
+
+// The format flat.
+const (
+	// TornLineShown takes a last line without LF for a record.
+	TornLineShown Switch = "torn-line-shown"
+)
