@@ -54,7 +54,7 @@ func everyCall(t *testing.T, f skiplist.Format, seed uint64, like *faultfs.Plan)
 		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds}
 		u, err := faulty(f, seed, plan, false)
 		if err != nil {
-			t.Fatalf("%s, seed %d: %v: %v", f, seed, plan, err)
+			t.Fatalf("%s, seed %d: after %d cells: %v: %v", f, seed, cells, plan, err)
 		}
 		if !plan.Fired() {
 			return cells, unknown
@@ -94,11 +94,18 @@ func faulty(f skiplist.Format, seed uint64, plan *faultfs.Plan, noMap bool) (unk
 			_ = db.Checkpoint(ctx)
 		}
 		before := plan.Faults()
-		err := db.Update(ctx, fn)
+		commit := db.Update
+		if i == 1 {
+			commit = db.Batch
+		}
+		err := commit(ctx, fn)
 		answer := err
 		switch {
 		case err == nil:
 			state, maybe = next, next
+			if err := clean(disk.Kill(), f); err != nil {
+				return unknown, fmt.Errorf("transaction %d was acknowledged: %w", i, err)
+			}
 		case errors.Is(err, skiplist.ErrCommitUnknown):
 			unknown++
 			maybe = next
@@ -163,6 +170,9 @@ func after(disk *simfs.FS, f skiplist.Format, state, maybe map[string]string) er
 	}
 	if err != nil {
 		return fmt.Errorf("the next process, without the page cache: %w", err)
+	}
+	if err := sound(disk.Kill(), f); err != nil {
+		return fmt.Errorf("the next process: %w", err)
 	}
 	got, err = verify(disk.Kill(), f, states, 0, 1)
 	if err != nil {

@@ -144,9 +144,10 @@ func writePhase(f vfs.File, phase codec.Phase) (done int, err error) {
 // takeBack undoes a plan that failed in phase failed, of which the first done writes were begun. cause is the failure,
 // synced tells that it was the sync of the phase.
 //
-// What was overwritten is restored first, and only then the file cut: a file with a clean-looking end and dangling links
-// is the one state that no opener repairs. If something cannot be restored the tail stays, without its commit record,
-// so that every opener recovers. Each phase that is undone is synced with its pages rewritten, because pages whose sync
+// A commit record goes first: from there on every opener recovers, and half restored links do no harm. If it cannot be
+// removed nothing else is touched, and the transaction stays whole. Then what was overwritten is restored, and only then
+// the file cut: a file with a clean-looking end and dangling links is the one state that no opener repairs. If something
+// cannot be restored the tail stays, without its commit record. Each phase that is undone is synced with its pages rewritten, because pages whose sync
 // failed are never written again by the system.
 func (w *writer) takeBack(plan codec.Plan, failed, done int, synced bool, cause error) error {
 	w.db.reserved = 0
@@ -173,11 +174,14 @@ func (w *writer) undo(f vfs.File, plan codec.Plan, failed, done int) error {
 		if planted.On(planted.CutBeforeRestore) {
 			_ = f.Truncate(w.st.log.End)
 		}
+		if i == plan.CommitPhase && len(writes) == len(plan.Phases[i].Writes) && !planted.On(planted.CommitLeft) {
+			if err := dropCommit(f, writes); err != nil {
+				return err
+			}
+		}
 		cut, err := restore(f, writes)
 		if err != nil {
-			if i == plan.CommitPhase && done == len(plan.Phases[i].Writes) && !planted.On(planted.CommitLeft) {
-				dropCommit(f, writes)
-			}
+			_ = f.Datasync() // for the commit record to be gone
 			return err
 		}
 		if cut {
@@ -213,13 +217,13 @@ func restore(f vfs.File, writes []codec.Write) (cut bool, err error) {
 	return cut, err
 }
 
-// dropCommit cuts off the commit record, the last bytes appended in its phase, so that the transaction stays undone.
-func dropCommit(f vfs.File, writes []codec.Write) {
-	if n := len(writes); n > 0 && writes[n-1].Old == nil {
-		if f.Truncate(writes[n-1].Off) == nil {
-			_ = f.Datasync()
-		}
+// dropCommit cuts off the commit record, if that is what was appended last in its phase.
+func dropCommit(f vfs.File, writes []codec.Write) error {
+	n := len(writes)
+	if n == 0 || writes[n-1].Old != nil {
+		return nil
 	}
+	return f.Truncate(writes[n-1].Off)
 }
 
 // refreshSeen notes how the file looks now, with the same committed content as before.
