@@ -29,6 +29,9 @@ func (osFS) Open(name string, flag Flag, perm fs.FileMode) (File, error) {
 	if flag&Exclusive != 0 {
 		how |= unix.O_EXCL
 	}
+	if flag&NoFollow != 0 {
+		how |= unix.O_NOFOLLOW
+	}
 	fd, err := retryInt(func() (int, error) { return unix.Open(name, how, uint32(perm.Perm())) })
 	if err != nil {
 		return nil, pathError("open", name, err)

@@ -22,6 +22,9 @@ func dataSync(fd int) error { return fullSync(fd) }
 // allocate reports that the space cannot be promised: F_PREALLOCATE reserves only behind the last block.
 func allocate(int, int64, int64) error { return unix.EOPNOTSUPP }
 
+// sole cannot be told here.
+func sole(int) error { return unix.EOPNOTSUPP }
+
 // setLock uses flock, which belongs to the open file as our interface wants. It does not exclude the fcntl locks of a
 // Cyrus on the same darwin machine.
 func setLock(fd int, mode lockMode, wait bool) error {

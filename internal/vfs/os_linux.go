@@ -22,6 +22,16 @@ func allocate(fd int, off, n int64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, n)
 }
 
+// sole asks for a write lease, which the kernel refuses while there is another open file description of the inode; a
+// mapping keeps the one alive that it was made from.
+func sole(fd int) error {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		return err
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+	return err
+}
+
 // setLock uses open-file-description locks: they conflict with the fcntl locks of Cyrus, belong to the open file and
 // not to the process, and outlive the closing of other descriptors. It returns EAGAIN where another holds the lock.
 func setLock(fd int, mode lockMode, wait bool) error {

@@ -5,6 +5,7 @@ package vfs
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -145,6 +146,8 @@ func (f *osFile) Stat() (Info, error) {
 	return infoOf(&st), nil
 }
 
+func (f *osFile) Sole() error { return f.use("sole", sole) }
+
 func (f *osFile) CopyMetadata(from File) error {
 	src, ok := from.(*osFile)
 	if !ok {
@@ -177,11 +180,14 @@ func copyMetadata(fd, from int) error {
 }
 
 func copyXattrs(fd, from int) error {
-	names, err := readXattr(func(p []byte) (int, error) { return unix.Flistxattr(from, p) })
-	if err != nil || len(names) == 0 {
+	names, err := listXattrs(from)
+	if err != nil {
 		return ignoreUnsupported(err)
 	}
-	for name := range strings.SplitSeq(strings.TrimRight(string(names), "\x00"), "\x00") {
+	if err := dropXattrs(fd, names); err != nil {
+		return err
+	}
+	for _, name := range names {
 		value, err := readXattr(func(p []byte) (int, error) { return unix.Fgetxattr(from, name, p) })
 		if err == nil {
 			err = unix.Fsetxattr(fd, name, value, 0)
@@ -195,6 +201,36 @@ func copyXattrs(fd, from int) error {
 		}
 	}
 	return nil
+}
+
+// dropXattrs takes away the attributes that are not among those to keep: a file may have served another owner before.
+// Labels of a security module are not ours to remove.
+func dropXattrs(fd int, keep []string) error {
+	names, err := listXattrs(fd)
+	if err != nil {
+		return ignoreUnsupported(err)
+	}
+	for _, name := range names {
+		if slices.Contains(keep, name) || strings.HasPrefix(name, "security.") {
+			continue
+		}
+		err := unix.Fremovexattr(fd, name)
+		if errors.Is(err, unix.EPERM) && !strings.HasPrefix(name, "user.") && unix.Geteuid() != 0 {
+			continue
+		}
+		if err := ignoreUnsupported(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func listXattrs(fd int) ([]string, error) {
+	list, err := readXattr(func(p []byte) (int, error) { return unix.Flistxattr(fd, p) })
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return strings.Split(strings.TrimRight(string(list), "\x00"), "\x00"), nil
 }
 
 // readXattr asks for the length, then for the value, again if it grew in between.

@@ -29,8 +29,11 @@ func (e *NotDurableError) Unwrap() error { return e.Err }
 type ReplaceOptions struct {
 	// Temp is where the new file is written; by default the name with ".NEW" behind, as Cyrus does.
 	Temp string
-	// Size, if known, is allocated before the first byte is written.
+	// Size, if known, is allocated before the first byte is written, so that a lack of space shows at once.
 	Size int64
+	// Spares, if set, are used where the disk has no space for a new file. write and Verify are then called again, for
+	// another file, whose Name is the one to use.
+	Spares *Spares
 	// Perm is the mode (before umask) where there is no old file whose owner, mode and attributes to keep; 0600 by
 	// default.
 	Perm fs.FileMode
@@ -47,16 +50,33 @@ type ReplaceOptions struct {
 //	rename                                                    the old file and Temp, or the new file complete
 //	SyncDir returned nil                                      the new file
 //
+// For a replacement by one of the Spares see there.
+//
 // On an error before the rename Temp is unlinked and name is as it was. If only the last step fails the error is a
 // [*NotDurableError]: the new file is in place, but a crash may bring the old one back.
 func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) error) error {
-	temp := opts.Temp
-	if temp == "" {
-		temp = name + ".NEW"
+	if opts.Temp == "" {
+		opts.Temp = name + ".NEW"
 	}
 	if opts.Perm == 0 {
 		opts.Perm = 0o600
 	}
+	err := replaceByNew(fsys, name, &opts, write)
+	var placed *NotDurableError
+	if err == nil || opts.Spares == nil || errors.As(err, &placed) {
+		return err
+	}
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	if e := opts.Spares.replace(name, &opts, write); e != errNoSpare {
+		return e
+	}
+	return err
+}
+
+func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) error) error {
+	temp := opts.Temp
 	if err := fsys.Unlink(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -64,12 +84,17 @@ func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) err
 	if err != nil {
 		return err
 	}
-	err = fillReplacement(fsys, f, name, &opts, write)
+	info, err := f.Stat()
+	if err == nil {
+		err = fillReplacement(fsys, f, name, opts, write)
+	}
 	if e := f.Close(); err == nil {
 		err = e
 	}
 	if err == nil {
-		err = fsys.Rename(temp, name)
+		if err = fsys.Rename(temp, name); err != nil && took(fsys, name, info) {
+			err = nil
+		}
 	}
 	if err != nil {
 		// Of no use any more; if it cannot be removed now the next replacement will.
@@ -90,9 +115,16 @@ func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) err
 	return nil
 }
 
+// took tells whether the file described by info has the name: a call that reported an error may have been carried out
+// all the same.
+func took(fsys FS, name string, info Info) bool {
+	now, err := fsys.Stat(name)
+	return err == nil && now.SameFile(info)
+}
+
 func fillReplacement(fsys FS, f File, name string, opts *ReplaceOptions, write func(File) error) error {
 	if opts.Size > 0 {
-		if err := f.Allocate(0, opts.Size); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+		if err := promise(fsys, f, opts.Size); err != nil {
 			return err
 		}
 	}
@@ -111,6 +143,20 @@ func fillReplacement(fsys FS, f File, name string, opts *ReplaceOptions, write f
 	}
 	if opts.Verify != nil {
 		return opts.Verify(f)
+	}
+	return nil
+}
+
+// promise allocates size bytes. Where the file system cannot, it compares them with what is free, so that at least a
+// disk that is full now is known to be.
+func promise(fsys FS, f File, size int64) error {
+	err := f.Allocate(0, size)
+	if !errors.Is(err, syscall.EOPNOTSUPP) {
+		return err
+	}
+	space, err := fsys.StatFS(filepath.Dir(f.Name()))
+	if err == nil && space.FreeBytes < size {
+		return &fs.PathError{Op: "allocate", Path: f.Name(), Err: syscall.ENOSPC}
 	}
 	return nil
 }

@@ -25,6 +25,8 @@ const (
 	Create
 	// Exclusive, with Create, fails with EEXIST if the name exists in any form.
 	Exclusive
+	// NoFollow fails with ELOOP if the name is a symbolic link.
+	NoFollow
 )
 
 // FS is a file system and the few facts of its host that crash safety depends on. All methods may be called at once
@@ -41,7 +43,8 @@ type FS interface {
 	// Rename moves old over new atomically: whoever looks finds the one file or the other. After a crash the name
 	// leads to either, until SyncDir of the directory (of both directories, if they differ) has returned nil.
 	Rename(old, new string) error
-	// Exchange swaps the files behind two existing names atomically, as Rename otherwise.
+	// Exchange swaps the files behind two existing names atomically, as Rename otherwise. It fails with EINVAL, ENOSYS or
+	// EOPNOTSUPP where the file system cannot. The files need not notice: XFS leaves even their ctime as it was.
 	Exchange(a, b string) error
 	// Link makes new a further name of the file old.
 	Link(old, new string) error
@@ -85,8 +88,13 @@ type File interface {
 	Sync() error
 	// Stat describes the open file, whatever its name leads to by now.
 	Stat() (Info, error)
-	// CopyMetadata gives this file the owner, group, mode and extended attributes of from.
+	// CopyMetadata gives this file the owner, group, mode and extended attributes of from, and takes away those that from
+	// lacks. They are durable after Sync.
 	CopyMetadata(from File) error
+	// Sole returns nil if, at this moment, nobody else on this machine has the file open or mapped: no process, and no
+	// other open of this one. It fails with EAGAIN if somebody has, with EACCES or EOPNOTSUPP where it cannot be told.
+	// (Linux grants a write lease only then; the lease is given back at once.)
+	Sole() error
 	// Lock takes a whole-file lock, compatible with fcntl locks of other programs, waiting until it is free or ctx
 	// ends. It converts a lock that this file already holds.
 	Lock(ctx context.Context, kind LockKind) error

@@ -216,6 +216,8 @@ func (f *File) Stat() (info vfs.Info, err error) {
 	return info, err
 }
 
+func (f *File) Sole() error { return f.do(Sole, f.inner.Sole) }
+
 func (f *File) CopyMetadata(from vfs.File) error {
 	for {
 		wrapped, ok := from.(interface{ Unwrap() vfs.File })

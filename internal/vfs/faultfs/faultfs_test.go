@@ -44,6 +44,7 @@ func calls(t *testing.T, inner, fsys vfs.FS, dir string) map[faultfs.Kind]error 
 	errs[faultfs.Sync] = f.Sync()
 	errs[faultfs.Metadata] = f.CopyMetadata(f)
 	_, errs[faultfs.Stat] = f.Stat()
+	errs[faultfs.Sole] = f.Sole()
 	errs[faultfs.Lock] = f.Lock(context.Background(), vfs.Shared)
 	errs[faultfs.Unlock] = f.Unlock()
 	m, err := f.Map(10)

@@ -46,6 +46,7 @@ const (
 	Lock
 	Unlock
 	Map
+	Sole
 	Close
 	SharedWord
 
@@ -59,7 +60,7 @@ const (
 
 var kindNames = []string{
 	"open", "create", "read", "write", "truncate", "allocate", "datasync", "sync", "syncdir", "rename", "exchange",
-	"link", "unlink", "mkdir", "rmdir", "metadata", "stat", "readdir", "statfs", "lock", "unlock", "map", "close",
+	"link", "unlink", "mkdir", "rmdir", "metadata", "stat", "readdir", "statfs", "lock", "unlock", "map", "sole", "close",
 	"sharedword",
 }
 

@@ -29,6 +29,8 @@
 //   - A file synced under a name whose directory was not synced may be missing. Files without a name are gone. Locks,
 //     open files and shared words are gone; space reserved by Allocate stays if the file was synced since.
 //
+// An exchange leaves the times of both files as they were, as XFS does.
+//
 // A failed sync leaves the page cache as it was but marks it clean: see [File.DropDirty].
 //
 // # Beyond crashes

@@ -255,6 +255,27 @@ func (f *File) Stat() (vfs.Info, error) {
 	return f.node.info(), nil
 }
 
+// Sole tells whether there is no other open file or mapping of the inode.
+func (f *File) Sole() error {
+	if err := f.enter("sole"); err != nil {
+		return err
+	}
+	defer f.v.d.mu.Unlock()
+	if f.node.dir {
+		return pathError("sole", f.name, syscall.EINVAL)
+	}
+	own := 1
+	for _, m := range f.node.maps {
+		if m.file == f {
+			own++
+		}
+	}
+	if f.node.opens != own {
+		return pathError("sole", f.name, syscall.EAGAIN)
+	}
+	return nil
+}
+
 func (f *File) CopyMetadata(from vfs.File) error {
 	if err := f.enter("copymetadata"); err != nil {
 		return err

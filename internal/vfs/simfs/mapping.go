@@ -19,6 +19,7 @@ func modeBits(perm uint32) fs.FileMode { return fs.FileMode(perm & 0o777) }
 type mapping struct {
 	v    *FS
 	node *inode
+	file *File // that it was made from
 	name string
 	data []byte
 }
@@ -34,7 +35,7 @@ func (f *File) Map(n int64) (vfs.Mapping, error) {
 	case f.v.d.opts.NoMap || f.node.dir:
 		return nil, pathError("map", f.name, syscall.ENODEV)
 	}
-	m := &mapping{v: f.v, node: f.node, name: f.name, data: make([]byte, n)}
+	m := &mapping{v: f.v, node: f.node, file: f, name: f.name, data: make([]byte, n)}
 	f.node.opens++
 	f.node.maps = append(f.node.maps, m)
 	m.refresh(0, f.node.size)

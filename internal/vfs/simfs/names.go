@@ -152,13 +152,17 @@ func (d *disk) change(o op, slots ...slot) {
 		if was := dir.find(s.name); was != 0 {
 			i := d.get(was)
 			i.nlink--
-			i.ctime = d.now()
 			defer d.release(i)
+			if o.kind != opExchange { // XFS does not note it in the files.
+				i.ctime = d.now()
+			}
 		}
 		if s.ino != 0 {
 			i := d.get(s.ino)
 			i.nlink++
-			i.ctime = d.now()
+			if o.kind != opExchange {
+				i.ctime = d.now()
+			}
 		}
 		dir.ownEnts()
 		dir.ents = setName(dir.ents, s.name, s.ino)

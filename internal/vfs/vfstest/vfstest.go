@@ -32,6 +32,7 @@ func Run(t *testing.T, make Make) {
 		"unlink open":     testUnlinkOpen,
 		"directories":     testDirectories,
 		"metadata":        testMetadata,
+		"sole":            testSole,
 		"map":             testMap,
 		"locks":           testLocks,
 		"lock conversion": testConversion,
@@ -43,6 +44,7 @@ func Run(t *testing.T, make Make) {
 		"shared word":     testSharedWord,
 		"space and time":  testSpaceAndTime,
 		"replace":         testReplace,
+		"spares":          testSpares,
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys, dir := make(t)
