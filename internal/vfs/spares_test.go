@@ -36,7 +36,9 @@ func fullDisk(t *testing.T, opts simfs.Options) *simfs.FS {
 }
 
 // replaceOnFull puts a text into the place of /d/a.
-func replaceOnFull(fs vfs.FS, text string) error {
+func replaceOnFull(fs vfs.FS, text string) error { return replaceNamed(fs, "/d/a", text) }
+
+func replaceNamed(fs vfs.FS, name, text string) error {
 	opts := vfs.ReplaceOptions{Size: int64(len(text)), Spares: vfs.NewSpares(fs, sparesDir), Verify: func(f vfs.File) error {
 		p := make([]byte, len(text)+1)
 		if n, _ := f.ReadAt(p, 0); string(p[:n]) != text {
@@ -44,7 +46,7 @@ func replaceOnFull(fs vfs.FS, text string) error {
 		}
 		return nil
 	}}
-	return vfs.ReplaceFile(fs, "/d/a", opts, func(f vfs.File) error {
+	return vfs.ReplaceFile(fs, name, opts, func(f vfs.File) error {
 		_, err := f.WriteAt([]byte(text), 0)
 		return err
 	})
@@ -131,6 +133,35 @@ func TestKilledWriterOfASpare(t *testing.T) {
 				continue
 			}
 			require.True(t, m == acked || m == acked+1, "%d is there, %d was acknowledged: killed at %d, %s", m, acked, at, img.Seed)
+		}
+	}
+}
+
+// TestPoolOfTwoDirectories kills the writer of one file, and has another process replace a file in another directory
+// with the same spares: the first file is whole whenever the power goes, though nobody synced its directory for it.
+func TestPoolOfTwoDirectories(t *testing.T) {
+	fs := fullDisk(t, simfs.Options{})
+	fs.FreeUp()
+	require.NoError(t, vfs.MkdirAll(fs, "/e", 0o755))
+	f, err := fs.Open("/e/b", vfs.ReadWrite|vfs.Create, 0o600)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte("b"), 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Close())
+	require.NoError(t, fs.SyncDir("/e"))
+	fs.FillUp(0, true)
+	before := fs.Ops()
+	require.NoError(t, replaceOnFull(fs, numbered(1)))
+	for at := before; at <= fs.Ops(); at++ {
+		next := fs.Trace().Killed(at)
+		next.FillUp(0, true)
+		from := next.Ops()
+		for k := range 5 {
+			require.NoError(t, replaceNamed(next, "/e/b", numbered(10+k)))
+		}
+		for img := range next.Trace().Images(simfs.Search{From: from, Limit: 50, Samples: 20}) {
+			require.LessOrEqual(t, number(t, img, fmt.Sprintf("killed at %d, %s", at, img.Seed)), 1)
 		}
 	}
 }
