@@ -231,17 +231,23 @@ func verify(disk *simfs.FS, f skiplist.Format, states []map[string]string, acked
 }
 
 func contents(db *skiplist.DB) (map[string]string, error) {
-	all := map[string]string{}
-	err := db.View(ctx, func(s *skiplist.Snapshot) error {
-		for r, err := range s.All() {
-			if err != nil {
-				return err
-			}
-			all[string(r.Key)] = string(r.Value)
-		}
-		return nil
+	var got map[string]string
+	err := db.View(ctx, func(s *skiplist.Snapshot) (err error) {
+		got, err = all(s)
+		return err
 	})
-	return all, err
+	return got, err
+}
+
+func all(r skiplist.Reader) (map[string]string, error) {
+	got := map[string]string{}
+	for rec, err := range r.All() {
+		if err != nil {
+			return got, err
+		}
+		got[string(rec.Key)] = string(rec.Value)
+	}
+	return got, nil
 }
 
 // goOn changes a recovered database once more and checks it.

@@ -36,10 +36,6 @@ type state struct {
 	linked bool
 }
 
-// markBytes is how much of the last commit is compared when the file has changed: in skiplist the COMMIT word, in
-// twoskip the checksum of the COMMIT record.
-const markBytes = 4
-
 // unchanged tells whether the file cannot have got a new commit since the state was read.
 func (st *state) unchanged(now vfs.Info) bool {
 	return now.Size == st.seen.Size && now.Nlink == st.seen.Nlink && now.Ctime.Equal(st.seen.Ctime) && now.Nlink > 0
@@ -101,10 +97,11 @@ func (db *DB) settle(st *state, ed *tree.Editor) (*state, error) {
 
 func (st *state) setMark() error {
 	st.mark = nil
-	if st.log.End < markBytes {
+	n := st.codec.Traits().MarkBytes
+	if st.log.End < n {
 		return nil
 	}
-	b, err := st.view.Bytes(st.log.End-markBytes, markBytes)
+	b, err := st.view.Bytes(st.log.End-n, n)
 	st.mark = bytes.Clone(b)
 	return err
 }

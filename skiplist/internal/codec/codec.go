@@ -78,6 +78,9 @@ type Traits struct {
 	Timestamped bool
 	// DeleteBytes is what the commit of a single deletion adds to the file, at the most usual.
 	DeleteBytes int
+	// MarkBytes is how many bytes at the end of the log never change once they are committed: the record of the commit.
+	// By them a log that goes on is told from one that was rewritten.
+	MarkBytes int64
 	// Syncs is the number of syncs a commit takes.
 	Syncs int
 }

@@ -21,7 +21,7 @@ var head = tree.NewRef(offDummy, maxLevel)
 func (format) Traits() codec.Traits {
 	return codec.Traits{
 		Name: "twoskip", Order: order.Unsigned, Head: head, LockedReads: true,
-		DeleteBytes: 2*markSize + blankSize, Syncs: 3,
+		DeleteBytes: 2*markSize + blankSize, MarkBytes: markSize, Syncs: 3,
 	}
 }
 

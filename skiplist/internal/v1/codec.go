@@ -21,7 +21,7 @@ var head = tree.NewRef(offDummy, maxLevel)
 func (format) Traits() codec.Traits {
 	return codec.Traits{
 		Name: "skiplist", Order: order.Signed, Head: head, LockedReads: true, Timestamped: true,
-		DeleteBytes: deleteSize + commitSize, Syncs: 2,
+		DeleteBytes: deleteSize + commitSize, MarkBytes: commitSize, Syncs: 2,
 	}
 }
 
