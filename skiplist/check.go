@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/mailspine/mailspine/internal/finding"
 	"github.com/mailspine/mailspine/internal/vfs"
@@ -18,12 +19,13 @@ const maxLinkFindings = 20
 // whole file under the shared lock, whatever its state, and changes nothing. The findings are in the order of their
 // offsets as far as the check meets them so; none means that the file is whole and that Cyrus would agree.
 //
-// An error means that the check could not be made; a damaged file is a finding.
+// An error means that the check could not be made: ErrNotDatabase, ErrVersion, or one of the system. A damaged file is a
+// finding.
 func Check(ctx context.Context, path string, opts Options) ([]Finding, error) {
 	opts.ReadOnly, opts.AllowDamaged, opts.Create = true, true, false
 	db, err := Open(ctx, path, opts)
 	var broken *FormatError
-	if errors.As(err, &broken) {
+	if errors.As(err, &broken) && errors.Is(err, ErrDamaged) {
 		return []Finding{damageFinding(broken)}, nil
 	}
 	if err != nil {
@@ -50,7 +52,7 @@ func (db *DB) Check(ctx context.Context) ([]Finding, error) {
 		if err != nil {
 			return nil, err
 		}
-		fresh, err := db.load(st.gen, info, func(int64) error { return context.Cause(ctx) })
+		fresh, err := db.load(st.gen, info, db.ticks(ctx, "checking the log", info.Size))
 		var broken *FormatError
 		if errors.As(err, &broken) {
 			return []Finding{damageFinding(broken)}, nil
@@ -75,11 +77,11 @@ func damageFinding(e *FormatError) Finding {
 	if e.Field != "" {
 		detail = e.Field + ": " + detail
 	}
-	return Finding{Code: "damaged", Severity: Damage, Path: e.Path, Offset: e.Offset, Detail: detail, Fix: fixSalvage}
+	return Finding{Code: "damaged", Severity: Damage, Path: e.Path, Offset: e.Offset, Detail: detail, Fix: fixFor(fixSalvage, e.Path)}
 }
 
 func (db *DB) finding(code string, severity finding.Severity, off int64, fix, format string, args ...any) Finding {
-	return Finding{Code: code, Severity: severity, Path: db.path, Offset: off, Fix: fix, Detail: fmt.Sprintf(format, args...)}
+	return Finding{Code: code, Severity: severity, Path: db.path, Offset: off, Fix: fixFor(fix, db.path), Detail: fmt.Sprintf(format, args...)}
 }
 
 type checker struct {
@@ -106,7 +108,7 @@ func (c *checker) log() {
 		c.add("torn", Warning, log.Offset, fixRecover, "%s; %d complete records without a commit follow the last one", log.Problem, log.Uncommitted)
 	}
 	if log.Disorder && st.damage == nil {
-		c.add("order", Warning, log.DisorderAt, "open it with --order "+st.order.String(), "the records are not in %s order but in %s order", c.db.Order(), st.order)
+		c.add("order", Warning, log.DisorderAt, "name the order: --order "+st.order.String(), "the records are not in %s order but in %s order", c.db.Order(), st.order)
 	}
 	if st.blank {
 		c.add("blank", Info, 0, "", "the file is empty: nobody has written to it yet")
@@ -116,10 +118,23 @@ func (c *checker) log() {
 	}
 }
 
+// The commands that mend; FILE stands for the path.
 const (
-	fixSalvage = "mailspine db salvage"
-	fixRecover = "mailspine db recover, or any write"
+	fixSalvage = "mailspine db salvage FILE --out FILE.salvaged"
+	fixRecover = "mailspine db recover FILE"
 )
+
+// fixFor puts the path into a command, quoted for a shell where that is needed.
+func fixFor(fix, path string) string {
+	out := path + ".salvaged"
+	if strings.ContainsFunc(path, func(r rune) bool { return !strings.ContainsRune(shellSafe, r) }) {
+		quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+		path, out = quote(path), quote(out)
+	}
+	return strings.NewReplacer("FILE.salvaged", out, "FILE", path).Replace(fix)
+}
+
+const shellSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,="
 
 // links reports links that are not those of the log. After a crash they are expected, and set right by recovery.
 func (c *checker) links() (err error) {
@@ -159,10 +174,12 @@ func (c *checker) records(ctx context.Context) (err error) {
 		}
 		c.add("unreadable", Damage, ref.Offset(), fixSalvage, "%v", err)
 	}
-	n := 0
+	n, tick := 0, c.db.ticks(ctx, "checking records", int64(c.st.live.Len()))
 	for cur := c.st.live.First(); cur.Ref() != 0; cur.Next() {
-		if n++; n%4096 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if n++; n%4096 == 0 {
+			if err := tick(int64(n)); err != nil {
+				return err
+			}
 		}
 		if err := c.st.readable(cur.Ref()); err != nil {
 			bad(cur.Ref(), err)

@@ -20,6 +20,7 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 		return err
 	}
 	defer w.end()
+	w.ctx = ctx
 	if err := w.checkpoint(w.st); err != nil {
 		return writeError("checkpoint", err)
 	}
@@ -98,7 +99,7 @@ func (w *writer) replace(r reading, h codec.Header) (out replacement, err error)
 	}()
 	temp := db.path + ".NEW"
 	write := func(f vfs.File) error {
-		written, err := db.rewrite(f, r, h)
+		written, err := db.rewrite(w.ctx, f, r, h)
 		if err != nil {
 			return err
 		}
@@ -121,17 +122,24 @@ func (w *writer) replace(r reading, h codec.Header) (out replacement, err error)
 	return out, err
 }
 
-// rewrite writes the file and cuts it to its length.
-func (db *DB) rewrite(f vfs.File, r reading, h codec.Header) (out codec.Rewritten, err error) {
+// rewrite writes the file and cuts it to its length. It ends with ctx, if that is not nil.
+func (db *DB) rewrite(ctx context.Context, f vfs.File, r reading, h codec.Header) (out codec.Rewritten, err error) {
 	defer vfs.CatchFault(vfs.ArmFault(), r.view.Mem, &err)
 	off := int64(0)
+	tick := func(int64) error { return nil }
+	if ctx != nil {
+		tick = db.ticks(ctx, "writing", r.view.Size)
+	}
 	return r.codec.Rewrite(r.view, h, r.live, db.now(), func(b []byte) error {
 		n, err := f.WriteAt(b, off)
 		off += int64(n)
 		if planted.On(planted.IncompleteRenamed) {
 			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return tick(off)
 	})
 }
 
@@ -220,6 +228,7 @@ func (w *writer) switchTo(out replacement) error {
 	if err := w.adopt(next); err != nil {
 		return err
 	}
+	w.restoreReserve()
 	if out.dirErr != nil {
 		// A crash may bring the old file back: nothing may be acknowledged in the new one. The next write makes another.
 		db.poisoned = true

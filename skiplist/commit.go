@@ -93,6 +93,14 @@ func (w *writer) reserve(need int64, deletesOnly bool) error {
 	return err
 }
 
+// restoreReserve allocates the reserve for deletions after a checkpoint or a cut has given it up. The next commit would
+// do so as well, if the disk has not filled up until then. Without space the work that is done stays done.
+func (w *writer) restoreReserve() {
+	if !w.db.codec.Traits().Rewrites && !w.st.blank {
+		_ = w.reserve(0, false)
+	}
+}
+
 // execute carries out a plan. On an error the file is as it was, or will be when it is next opened, unless the error is
 // ErrCommitUnknown.
 func (w *writer) execute(plan codec.Plan) error {

@@ -149,7 +149,7 @@ const smallFile = 1 << 20
 func (db *DB) firstLoad(ctx context.Context, g *generation) (*state, error) {
 	var st *state
 	if info, err := g.rd.Stat(); err == nil && info.Size > smallFile {
-		st, _ = db.load(g, info, func(int64) error { return context.Cause(ctx) })
+		st, _ = db.load(g, info, db.ticks(ctx, "reading", info.Size))
 		if err := context.Cause(ctx); err != nil {
 			g.release()
 			return nil, err

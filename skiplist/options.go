@@ -1,6 +1,7 @@
 package skiplist
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -74,6 +75,9 @@ type Options struct {
 	// Skipstamp is the path of Cyrus's skipstamp file (<configdirectory>/db/skipstamp), if there is one: a skiplist file
 	// that was last recovered before that time is recovered before the first write.
 	Skipstamp string
+	// Progress, if set, hears now and then how far Open, Check, Salvage, Checkpoint and Backup have come: what is being
+	// done, and how many of how many bytes or records are done. It is called in the caller's goroutine and must be quick.
+	Progress func(doing string, done, total int64)
 	// Logger hears of recoveries, checkpoints and their failures. Nil is silent.
 	Logger *slog.Logger
 	// FS is the file system; nil is the operating system's.
@@ -105,4 +109,18 @@ func (o Options) withDefaults() (Options, error) {
 		o.Random = rand.Uint64
 	}
 	return o, nil
+}
+
+// ticks returns what a long loop calls now and then: it tells the caller how far the loop has come, and ends it with an
+// error when ctx has ended.
+func (db *DB) ticks(ctx context.Context, doing string, total int64) func(done int64) error {
+	return func(done int64) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if db.opts.Progress != nil {
+			db.opts.Progress(doing, done, total)
+		}
+		return nil
+	}
 }

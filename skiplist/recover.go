@@ -3,6 +3,7 @@ package skiplist
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/mailspine/mailspine/internal/planted"
@@ -26,7 +27,60 @@ func (db *DB) Recover(ctx context.Context) (repaired bool, err error) {
 	if err := w.prepare(); err != nil {
 		return false, writeError("recover", err)
 	}
+	w.restoreReserve()
 	return before.log.State != codec.Clean || db.stale(before.header) || w.st.header != before.header, nil
+}
+
+// Recovery is what Recover would do to a file.
+type Recovery struct {
+	// Needed tells whether there is anything to do. Reason says what is amiss.
+	Needed bool   `json:"needed"`
+	Reason string `json:"reason,omitempty"`
+	// CutBytes is how much follows the last commit, CutRecords how many complete records are in it.
+	CutBytes   int64 `json:"cut_bytes"`
+	CutRecords int   `json:"cut_records"`
+	// Mends is the number of places where links or header are not those of the log.
+	Mends int `json:"mends"`
+}
+
+// PlanRecovery tells what Recover would do, without doing it. A damaged file is ErrDamaged, as for Recover.
+func (db *DB) PlanRecovery(ctx context.Context) (plan Recovery, err error) {
+	st, err := db.current(ctx)
+	if err != nil {
+		return plan, err
+	}
+	defer st.gen.release()
+	if st.damage != nil || st.blank {
+		return plan, st.damage
+	}
+	// The links move while somebody writes. A commit in between leaves the file in no need of recovery.
+	if err := st.gen.rd.Lock(ctx, vfs.Shared); err != nil {
+		return plan, fmt.Errorf("lock %s: %w", db.path, err)
+	}
+	defer st.gen.rd.Unlock()
+	info, err := st.gen.rd.Stat()
+	if err != nil {
+		return plan, err
+	}
+	fresh, err := db.load(st.gen, info, db.ticks(ctx, "reading", info.Size))
+	if err != nil {
+		return plan, err
+	}
+	mends, err := (&writer{db: db, st: fresh}).wrongLinks()
+	if err != nil {
+		return plan, err
+	}
+	plan.Mends, plan.CutRecords, plan.Reason = len(mends), fresh.log.Uncommitted, fresh.log.Problem
+	plan.CutBytes = max(info.Size-fresh.log.End, 0)
+	switch {
+	case plan.Reason != "":
+	case plan.Mends > 0:
+		plan.Reason = "links are not those of the log"
+	case db.stale(fresh.header):
+		plan.Reason = "it was last recovered before the server or the machine was started"
+	}
+	plan.Needed = fresh.log.State != codec.Clean || plan.Reason != ""
+	return plan, nil
 }
 
 // prepare brings the file into the state in which it may be written: its tail ends with a commit, its links are those

@@ -19,6 +19,8 @@ type SalvageOptions struct {
 	// Uncommitted also takes complete records that no commit follows. Cyrus's skiplist could lose the mark of a commit
 	// that it had acknowledged, when the disk was full.
 	Uncommitted bool
+	// DryRun reads and reports as ever, and writes nothing.
+	DryRun bool
 }
 
 // Salvaged reports what a salvage has found.
@@ -40,7 +42,7 @@ func Salvage(ctx context.Context, path, out string, opts SalvageOptions) (Salvag
 		return Salvaged{}, err
 	}
 	o.ReadOnly = true
-	s := salvager{db: &DB{path: path, opts: o, fs: o.FS}, uncommitted: opts.Uncommitted}
+	s := salvager{db: &DB{path: path, opts: o, fs: o.FS}, uncommitted: opts.Uncommitted, dryRun: opts.DryRun}
 	res, err := s.run(ctx, out)
 	if err != nil {
 		return res, fmt.Errorf("salvage: %w", err)
@@ -51,6 +53,7 @@ func Salvage(ctx context.Context, path, out string, opts SalvageOptions) (Salvag
 type salvager struct {
 	db          *DB
 	uncommitted bool
+	dryRun      bool
 }
 
 func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error) {
@@ -82,11 +85,14 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 	if st.log.State != codec.Clean {
 		res.Findings = append(res.Findings, db.finding("damaged", Damage, st.log.Offset, "", "%s", st.log.Problem))
 	}
-	if err := s.dropUnreadable(st, &res); err != nil {
+	if err := s.dropUnreadable(ctx, st, &res); err != nil {
 		return res, err
 	}
 	res.Records = st.live.Len()
-	return res, writeNew(db, st, out)
+	if s.dryRun {
+		return res, nil
+	}
+	return res, writeNew(ctx, db, st, out)
 }
 
 // chooseCodec trusts the magic, else the format that was asked for: the beginning may be what is damaged.
@@ -125,7 +131,7 @@ func (s *salvager) collect(ctx context.Context, g *generation) (st *state, err e
 	ed := tree.Edit(tree.Tree{}, st.look)
 	opt := codec.ReplayOptions{
 		Salvage: true, Uncommitted: s.uncommitted,
-		Progress: func(int64) error { return context.Cause(ctx) },
+		Progress: s.db.ticks(ctx, "reading", info.Size),
 	}
 	if st.log, err = s.db.codec.Replay(st.view, st.header, opt, ed); err != nil {
 		return nil, err
@@ -138,9 +144,15 @@ func (s *salvager) collect(ctx context.Context, g *generation) (st *state, err e
 }
 
 // dropUnreadable takes out the records that fail their checksums.
-func (s *salvager) dropUnreadable(st *state, res *Salvaged) error {
+func (s *salvager) dropUnreadable(ctx context.Context, st *state, res *Salvaged) error {
 	kept := tree.Edit(tree.Tree{}, st.look)
+	n, tick := 0, s.db.ticks(ctx, "checking records", int64(st.live.Len()))
 	for cur := st.live.First(); cur.Ref() != 0; cur.Next() {
+		if n++; n%4096 == 0 {
+			if err := tick(int64(n)); err != nil {
+				return err
+			}
+		}
 		err := st.readable(cur.Ref())
 		var broken *FormatError
 		switch {
@@ -161,11 +173,11 @@ func (s *salvager) dropUnreadable(st *state, res *Salvaged) error {
 }
 
 // writeNew writes the live records of st to a new file.
-func writeNew(db *DB, st *state, out string) error {
+func writeNew(ctx context.Context, db *DB, st *state, out string) error {
 	var w codec.Rewritten
 	r := st.reading()
 	write := func(f vfs.File) (err error) {
-		w, err = db.rewrite(f, r, st.header)
+		w, err = db.rewrite(ctx, f, r, st.header)
 		return err
 	}
 	verify := func(f vfs.File) error { return db.verify(f, r, w) }
@@ -196,12 +208,13 @@ func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 
 func rewriteTo(ctx context.Context, db *DB, st *state, w io.Writer) (out codec.Rewritten, err error) {
 	defer vfs.CatchFault(vfs.ArmFault(), st.view.Mem, &err)
+	done, tick := int64(0), db.ticks(ctx, "writing", st.view.Size)
 	return st.codec.Rewrite(st.view, st.header, st.live, db.now(), func(b []byte) error {
-		if err := context.Cause(ctx); err != nil {
+		n, err := w.Write(b)
+		if done += int64(n); err != nil {
 			return err
 		}
-		_, err := w.Write(b)
-		return err
+		return tick(done)
 	})
 }
 
@@ -215,5 +228,5 @@ func (db *DB) BackupFile(ctx context.Context, out string) error {
 	if st.damage != nil {
 		return st.damage
 	}
-	return writeNew(db, st, out)
+	return writeNew(ctx, db, st, out)
 }

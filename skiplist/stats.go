@@ -31,7 +31,7 @@ type Stats struct {
 	Levels     int    `json:"levels"`
 	// LastRecovery is when a skiplist file was last recovered or checkpointed.
 	LastRecovery time.Time `json:"last_recovery,omitzero"`
-	// State is clean, torn or damaged; Problem says why, at Offset.
+	// State is clean, torn or damaged, or empty for a file of zero bytes, whose format the first writer decides; Problem says why, at Offset.
 	State   string `json:"state"`
 	Problem string `json:"problem,omitempty"`
 	Offset  int64  `json:"offset,omitempty"`
@@ -68,6 +68,12 @@ func (db *DB) Stats() Stats {
 	s.LogStart, s.HeaderRecords, s.Version = h.LogStart, h.Records, h.Version
 	s.Generation, s.Levels, s.LastRecovery = h.Generation, h.CurLevel, h.LastRecovery
 	s.State = [...]string{"clean", "torn", "damaged"}[st.log.State]
+	if st.blank {
+		s.State = "empty"
+		if db.opts.Format == Auto {
+			s.Format = Auto // the first writer decides
+		}
+	}
 	s.Problem, s.Offset = st.log.Problem, st.log.Offset
 	s.CheckpointDue = !st.blank && st.codec.CheckpointDue(h, st.log.End)
 	s.AllocatedBytes, s.DeleteBytes = st.seen.Blocks*512, st.codec.Traits().DeleteBytes

@@ -106,6 +106,19 @@ func (tx *Tx) rollback(m mark) {
 	tx.deletesOnly = m.deletesOnly
 }
 
+// Nested calls fn, which changes the same transaction, and takes its changes back if it returns an error.
+func (tx *Tx) Nested(fn func() error) error {
+	if tx.done {
+		return fmt.Errorf("transaction: %w", ErrClosed)
+	}
+	before := tx.mark()
+	err := fn()
+	if err != nil {
+		tx.rollback(before)
+	}
+	return err
+}
+
 // reading is the transaction's state; live is a version of its tree.
 func (tx *Tx) reading(live tree.Tree) reading {
 	return reading{tx.st.codec, tx.txn.View, tx.look, live}

@@ -47,6 +47,8 @@ func (db *DB) Delete(ctx context.Context, key []byte) error {
 type writer struct {
 	db *DB
 	st *state // the newest committed state, which the writer's commits move on
+	// ctx, if set, ends a checkpoint that the caller has asked for; a commit is never ended half-way.
+	ctx context.Context
 }
 
 // beginWrite waits for the turn and the lock and finds out the newest state.

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 
 	"github.com/mailspine/mailspine/skiplist"
 )
@@ -41,60 +40,117 @@ var (
 	ErrOpen = errors.New("the input ended before COMMIT")
 )
 
-// maxLiteral bounds, in bytes, what one argument may hold.
-const maxLiteral = 1 << 30
+// Result counts what the commands have changed.
+type Result struct {
+	Sets    int `json:"sets"`
+	Deletes int `json:"deletes"`
+}
 
 // Run executes the commands read from in and prints answers to out. It stops at the first error; what was committed
 // before stays. Outside of BEGIN and COMMIT every change is a transaction of its own.
-func Run(ctx context.Context, db *skiplist.DB, in io.Reader, out io.Writer) error {
-	r := &runner{ctx: ctx, db: db, in: bufio.NewReader(in), out: bufio.NewWriter(out)}
-	err := r.run()
-	return errors.Join(err, r.out.Flush())
+func Run(ctx context.Context, db *skiplist.DB, in io.Reader, out io.Writer) (Result, error) {
+	return newRunner(ctx, db, in, out).run()
 }
 
-type runner struct {
-	ctx  context.Context
-	db   *skiplist.DB
-	in   *bufio.Reader
-	out  *bufio.Writer
-	line int
+// DryRun executes the commands in one transaction that is dropped at the end: they answer as they would, and change
+// nothing. The file is locked meanwhile.
+func DryRun(ctx context.Context, db *skiplist.DB, in io.Reader, out io.Writer) (Result, error) {
+	r := newRunner(ctx, db, in, out)
+	err := db.Update(ctx, func(tx *skiplist.Tx) error {
+		r.dry = tx
+		if _, err := r.run(); err != nil {
+			return err
+		}
+		return errDry
+	})
+	if err == errDry {
+		err = nil
+	}
+	return r.done, err
 }
 
-// errEnd ends a transaction without an error of its own.
+// What ends a transaction without being an error of it.
 var (
-	errEnd    = errors.New("end of input")
+	errDry    = errors.New("dry run")
 	errAbort  = errors.New("abort")
 	errCommit = errors.New("commit")
 )
 
-func (r *runner) run() error {
+type runner struct {
+	ctx  context.Context
+	db   *skiplist.DB
+	dry  *skiplist.Tx // in a dry run, the transaction in which everything happens
+	in   parser
+	out  *bufio.Writer
+	done Result
+	// pending counts the changes of the transaction under way.
+	pending Result
+}
+
+func newRunner(ctx context.Context, db *skiplist.DB, in io.Reader, out io.Writer) *runner {
+	r := &runner{ctx: ctx, db: db, out: bufio.NewWriter(out)}
+	r.in.in = bufio.NewReader(flushFirst{in, r.out})
+	return r
+}
+
+// flushFirst shows what is answered so far before it waits for more commands, so that a program can converse.
+type flushFirst struct {
+	in  io.Reader
+	out *bufio.Writer
+}
+
+func (f flushFirst) Read(p []byte) (int, error) {
+	if err := f.out.Flush(); err != nil {
+		return 0, err
+	}
+	return f.in.Read(p)
+}
+
+func (r *runner) run() (Result, error) {
+	err := r.commands()
+	return r.done, errors.Join(err, r.out.Flush())
+}
+
+func (r *runner) commands() error {
 	for {
-		cmd, args, err := r.next()
-		if err == errEnd {
+		c, err := r.next()
+		if err == io.EOF {
 			return nil
 		}
 		if err == nil {
-			err = r.command(cmd, args)
+			err = r.command(c)
 		}
 		if err != nil {
-			return r.failed(cmd, err)
+			return r.failed(c.name, err)
 		}
 	}
 }
 
-func (r *runner) failed(cmd string, err error) error {
+// next reads one command; lines without one are passed over.
+func (r *runner) next() (command, error) {
+	for {
+		if err := r.ctx.Err(); err != nil {
+			return command{}, err
+		}
+		if c, err := r.in.next(); err != nil || c.name != "" {
+			return c, err
+		}
+	}
+}
+
+func (r *runner) failed(name string, err error) error {
 	var done *Error
-	if errors.As(err, &done) {
+	if errors.As(err, &done) || r.ctx.Err() != nil {
 		return err
 	}
-	return &Error{Line: r.line, Command: cmd, Err: err}
+	return &Error{Line: r.in.line, Command: name, Err: err}
 }
 
 // command runs one command outside a transaction.
-func (r *runner) command(cmd string, args [][]byte) error {
-	switch cmd {
+func (r *runner) command(c command) error {
+	switch c.name {
 	case "BEGIN":
-		err := r.db.Update(r.ctx, r.transaction)
+		err := r.update(r.transaction)
 		if err == errAbort {
 			return nil
 		}
@@ -102,22 +158,41 @@ func (r *runner) command(cmd string, args [][]byte) error {
 	case "COMMIT", "ABORT":
 		return ErrNoTxn
 	case "GET", "SHOW":
-		return r.db.View(r.ctx, func(s *skiplist.Snapshot) error { return r.read(s, cmd, args) })
+		if r.dry != nil {
+			return r.read(r.dry, c)
+		}
+		return r.db.View(r.ctx, func(s *skiplist.Snapshot) error { return r.read(s, c) })
 	case "SET", "DELETE":
-		return r.db.Update(r.ctx, func(tx *skiplist.Tx) error { return write(tx, cmd, args) })
+		return r.update(func(tx *skiplist.Tx) error { return r.write(tx, c) })
 	}
 	return ErrCommand
 }
 
+// update makes one transaction and counts its changes when it is durable.
+func (r *runner) update(fn func(*skiplist.Tx) error) (err error) {
+	r.pending = Result{}
+	if r.dry != nil {
+		err = r.dry.Nested(func() error { return fn(r.dry) })
+	} else {
+		err = r.db.Update(r.ctx, fn)
+	}
+	if err == nil {
+		r.done.Sets += r.pending.Sets
+		r.done.Deletes += r.pending.Deletes
+	}
+	return err
+}
+
 // transaction runs the commands between BEGIN and COMMIT or ABORT.
 func (r *runner) transaction(tx *skiplist.Tx) error {
+	begun := r.in.line
 	for {
-		cmd, args, err := r.next()
-		if err == errEnd {
-			return &Error{Line: r.line, Command: "BEGIN", Err: ErrOpen}
+		c, err := r.next()
+		if err == io.EOF {
+			return &Error{Line: begun, Command: "BEGIN", Err: ErrOpen}
 		}
 		if err == nil {
-			err = r.inside(tx, cmd, args)
+			err = r.inside(tx, c)
 		}
 		switch err {
 		case nil:
@@ -126,13 +201,13 @@ func (r *runner) transaction(tx *skiplist.Tx) error {
 		case errAbort:
 			return errAbort
 		default:
-			return r.failed(cmd, err)
+			return r.failed(c.name, err)
 		}
 	}
 }
 
-func (r *runner) inside(tx *skiplist.Tx, cmd string, args [][]byte) error {
-	switch cmd {
+func (r *runner) inside(tx *skiplist.Tx, c command) error {
+	switch c.name {
 	case "BEGIN":
 		return ErrNested
 	case "COMMIT":
@@ -140,48 +215,58 @@ func (r *runner) inside(tx *skiplist.Tx, cmd string, args [][]byte) error {
 	case "ABORT":
 		return errAbort
 	case "GET", "SHOW":
-		return r.read(tx, cmd, args)
+		return r.read(tx, c)
 	case "SET", "DELETE":
-		return write(tx, cmd, args)
+		return r.write(tx, c)
 	}
 	return ErrCommand
 }
 
-func write(tx *skiplist.Tx, cmd string, args [][]byte) error {
-	switch {
-	case len(args) == 0:
+func (r *runner) write(tx *skiplist.Tx, c command) error {
+	if len(c.args) == 0 {
 		return ErrSyntax
-	case cmd == "DELETE":
-		return tx.Delete(args[0])
-	case len(args) < 2:
-		return tx.Put(args[0], nil)
 	}
-	return tx.Put(args[0], args[1])
+	if c.name == "DELETE" {
+		found, err := tx.Has(c.args[0])
+		if err == nil && found {
+			r.pending.Deletes++
+			err = tx.Delete(c.args[0])
+		}
+		return err
+	}
+	r.pending.Sets++
+	if len(c.args) < 2 {
+		return tx.Put(c.args[0], nil)
+	}
+	return tx.Put(c.args[0], c.args[1])
 }
 
-func (r *runner) read(from skiplist.Reader, cmd string, args [][]byte) error {
-	if cmd == "GET" {
-		if len(args) == 0 {
+func (r *runner) read(from skiplist.Reader, c command) error {
+	if c.name == "GET" {
+		if len(c.args) == 0 {
 			return ErrSyntax
 		}
-		v, err := from.Get(args[0])
+		v, err := from.Get(c.args[0])
 		if errors.Is(err, skiplist.ErrNotFound) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		return r.print(args[0], v)
+		return r.print(c.args[0], v)
 	}
 	var prefix []byte
-	if len(args) > 0 {
-		prefix = args[0]
+	if len(c.args) > 0 {
+		prefix = c.args[0]
 	}
 	for rec, err := range from.Prefix(prefix) {
-		if err != nil {
-			return err
+		if err == nil {
+			err = r.ctx.Err()
 		}
-		if err := r.print(rec.Key, rec.Value); err != nil {
+		if err == nil {
+			err = r.print(rec.Key, rec.Value)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -193,122 +278,6 @@ func (r *runner) print(key, value []byte) error {
 	r.out.WriteByte(' ')
 	r.out.Write(AppendString(nil, value))
 	return r.out.WriteByte('\n')
-}
-
-// next reads one command with its arguments; empty lines are passed over.
-func (r *runner) next() (string, [][]byte, error) {
-	for {
-		if err := r.ctx.Err(); err != nil {
-			return "", nil, err
-		}
-		r.line++
-		words, err := r.words()
-		if err == io.EOF && len(words) == 0 {
-			return "", nil, errEnd
-		}
-		if err != nil && err != io.EOF {
-			return first(words), nil, err
-		}
-		if len(words) == 0 {
-			continue
-		}
-		if len(words) > 3 {
-			return first(words), nil, ErrSyntax
-		}
-		return string(words[0]), words[1:], nil
-	}
-}
-
-func first(words [][]byte) string {
-	if len(words) == 0 {
-		return ""
-	}
-	return string(words[0])
-}
-
-// words reads the words of one line, literals included.
-func (r *runner) words() (words [][]byte, err error) {
-	for {
-		c, err := r.in.ReadByte()
-		switch {
-		case err != nil:
-			return words, err
-		case c == '\n':
-			return words, nil
-		case c == ' ' || c == '\r':
-			continue
-		}
-		var w []byte
-		switch c {
-		case '"':
-			w, err = r.quoted()
-		case '{':
-			w, err = r.literal()
-		default:
-			_ = r.in.UnreadByte()
-			w, err = r.atom()
-		}
-		if err != nil {
-			return words, err
-		}
-		words = append(words, w)
-	}
-}
-
-func (r *runner) atom() (w []byte, err error) {
-	for {
-		c, err := r.in.ReadByte()
-		if err == io.EOF {
-			return w, nil
-		}
-		if err != nil {
-			return w, err
-		}
-		if c == ' ' || c == '\n' || c == '\r' {
-			_ = r.in.UnreadByte()
-			return w, nil
-		}
-		w = append(w, c)
-	}
-}
-
-func (r *runner) quoted() (w []byte, err error) {
-	for {
-		c, err := r.in.ReadByte()
-		if err == nil && c == '\\' {
-			c, err = r.in.ReadByte()
-		} else if c == '"' {
-			return w, nil
-		}
-		if err != nil || c == '\n' {
-			return w, ErrSyntax
-		}
-		w = append(w, c)
-	}
-}
-
-// literal reads {n+} CRLF and n bytes, after the brace.
-func (r *runner) literal() ([]byte, error) {
-	head, err := r.in.ReadString('}')
-	if err != nil || len(head) < 3 || head[len(head)-2] != '+' {
-		return nil, ErrSyntax
-	}
-	n, err := strconv.ParseUint(head[:len(head)-2], 10, 31)
-	if err != nil || n > maxLiteral {
-		return nil, ErrSyntax
-	}
-	if c, err := r.in.ReadByte(); err != nil || c == '\r' {
-		if c, err = r.in.ReadByte(); err != nil || c != '\n' {
-			return nil, ErrSyntax
-		}
-	} else if c != '\n' {
-		return nil, ErrSyntax
-	}
-	w, err := io.ReadAll(io.LimitReader(r.in, int64(n)))
-	if err != nil || len(w) != int(n) {
-		return nil, ErrSyntax
-	}
-	return w, nil
 }
 
 // maxPlain is the length from which on Cyrus prints a literal.
