@@ -2,64 +2,25 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
-
-	"github.com/mailspine/mailspine/skiplist"
 )
 
-// The exit codes, of every command.
-const (
-	exitOK          = 0
-	exitNo          = 1  // the answer is no, or there are findings
-	exitDamage      = 4  // damage remains
-	exitFailed      = 8  // it could not be done
-	exitUsage       = 16 // the command line is wrong
-	exitInterrupted = 32
-)
-
-const exitHelp = `
-Exit status:
-   0  fine
-   1  the answer is no, or there are findings
-   4  damage remains
-   8  it could not be done
-  16  wrong usage
-  32  interrupted`
-
-// exitError carries an exit code; its message may be empty if all is said.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
-
-// usageError marks an error of the command line.
-func usageError(format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Errorf(format, args...)}
-}
-
+// streams are what a run reads and writes.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+	// outTerminal and errTerminal tell whether somebody looks.
+	outTerminal, errTerminal bool
 }
 
 // run is the program; it returns the exit code.
 func run(ctx context.Context, args []string, s streams) int {
-	root := newRoot()
+	root := newRoot(s)
 	root.SetArgs(args)
 	root.SetIn(s.in)
 	root.SetOut(s.out)
@@ -68,60 +29,61 @@ func run(ctx context.Context, args []string, s streams) int {
 	if err == nil {
 		return exitOK
 	}
-	if msg := err.Error(); msg != "" {
-		fmt.Fprintln(s.err, "mailspine:", msg)
-	}
-	return exitCode(ctx, err)
+	code := exitCode(ctx, err)
+	explain(s.err, code, err)
+	return code
 }
 
-func exitCode(ctx context.Context, err error) int {
-	var coded *exitError
-	switch {
-	case errors.As(err, &coded):
-		return coded.code
-	case ctx.Err() != nil:
-		return exitInterrupted
-	case errors.Is(err, skiplist.ErrDamaged):
-		return exitDamage
-	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, skiplist.ErrExists):
-		return exitNo
-	}
-	return exitFailed
-}
-
-func newRoot() *cobra.Command {
+func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "mailspine",
-		Short:         "Crash-safe metadata for mail servers: open, check, repair and change it",
-		Long:          "mailspine opens, checks, repairs and changes the metadata stores of mail servers, those of Cyrus IMAP above all.\nCommands only read, unless the verb says otherwise.",
+		Use:   "mailspine",
+		Short: "Crash-safe metadata for mail servers: open, check, repair and change it",
+		Long: "mailspine opens, checks, repairs and changes the metadata stores of mail servers, those of Cyrus IMAP above all.\n" +
+			"Commands only read, unless the verb says \"writes\".",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE:          needsCommand,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
-	root.PersistentFlags().String("output", "text", "output format: text, json or jsonl")
-	root.PersistentFlags().Bool("json", false, "the same as --output json")
-	root.AddCommand(newDB(), newVersion(), newDemo())
+	p := root.PersistentFlags()
+	p.StringP("output", "o", "text", "output format: text, json (one document) or jsonl (one object a line)")
+	p.Bool("json", false, "the same as --output json")
+	p.BoolP("quiet", "q", false, "say nothing when all goes well; results that were asked for are printed")
+	p.BoolP("verbose", "v", false, "say on standard error what is done, and as which user")
+	root.AddCommand(newDB(s), newVersion(), newDemo())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		describeExit(c)
-	}
-	root.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return usageError("unknown command %q", args[0])
+		if c.Name() == "completion" { // cobra's own, which takes its wrong arguments for help or prints them
+			c.Args, c.RunE = cobra.ArbitraryArgs, needsCommand
 		}
-		return cmd.Help()
+		argErrors(c)
 	}
-	root.Args = cobra.ArbitraryArgs
+	describeExit(root)
 	return root
 }
 
-// describeExit ends every help text with the table of exit codes.
-func describeExit(c *cobra.Command) {
-	if c.Long == "" {
-		c.Long = c.Short + "."
+// needsCommand is run for a command that only has others below it.
+func needsCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("unknown command %q; see %s --help", args[0], cmd.CommandPath())
 	}
-	c.Long += "\n" + exitHelp
+	return cmd.Help()
+}
+
+// argErrors makes every complaint about arguments one of usage.
+func argErrors(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError("%w", err)
+			}
+			return nil
+		}
+	}
 	for _, sub := range c.Commands() {
-		describeExit(sub)
+		argErrors(sub)
 	}
 }
 
@@ -131,35 +93,19 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			version := "(unknown)"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
+			o, err := newOutput(cmd, streams{})
+			if err != nil {
+				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "mailspine", version)
-			return nil
+			v := struct {
+				Version string `json:"version"`
+				Go      string `json:"go"`
+				System  string `json:"system"`
+			}{"(unknown)", runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			if info, ok := debug.ReadBuildInfo(); ok {
+				v.Version = info.Main.Version
+			}
+			return o.result(v, func(w io.Writer) { fmt.Fprintln(w, "mailspine", v.Version, v.Go, v.System) })
 		},
 	}
-}
-
-// outputFormat is what the flags --output and --json ask for.
-func outputFormat(cmd *cobra.Command) (string, error) {
-	f, _ := cmd.Flags().GetString("output")
-	if j, _ := cmd.Flags().GetBool("json"); j {
-		f = "json"
-	}
-	switch f {
-	case "text", "json", "jsonl":
-		return f, nil
-	}
-	return "", usageError("--output is text, json or jsonl, not %q", f)
-}
-
-// printJSON prints one value, indented unless it is a line of many.
-func printJSON(w io.Writer, v any, lines bool) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	if !lines {
-		enc.SetIndent("", "  ")
-	}
-	return enc.Encode(v)
 }
