@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -16,6 +17,8 @@ type streams struct {
 	out, err io.Writer
 	// outTerminal and errTerminal tell whether somebody looks.
 	outTerminal, errTerminal bool
+	// now is the clock of the progress line; nil is the system's.
+	now func() time.Time
 }
 
 // run is the program; it returns the exit code.

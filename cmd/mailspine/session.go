@@ -55,7 +55,7 @@ func (f *dbFlags) newSession(cmd *cobra.Command, path string, s streams) (ss *se
 	}
 	ss.dry, _ = cmd.Flags().GetBool("dry-run")
 	if s.errTerminal {
-		ss.line = progress.New(s.err, nil)
+		ss.line = progress.New(s.err, s.now)
 		ss.opts.Progress = ss.line.Report
 	}
 	ss.in = &interruptible{ctx: ss.ctx, in: cmd.InOrStdin()}
