@@ -76,11 +76,11 @@ func (format) ReadHeader(v *codec.View) (codec.Header, error) {
 		e.Class = codec.ErrVersion
 		return h, e
 	}
-	if h.MaxLevel != maxLevel {
-		return h, v.Errorf(offMaxLevel, "maxlevel", "%d, should be %d", h.MaxLevel, maxLevel)
+	if m := be.Uint32(b[offMaxLevel:]); m != maxLevel {
+		return h, v.Errorf(offMaxLevel, "maxlevel", "%d, should be %d", m, maxLevel)
 	}
-	if h.CurLevel > h.MaxLevel {
-		return h, v.Errorf(offCurLevel, "curlevel", "%d, above maxlevel %d", h.CurLevel, h.MaxLevel)
+	if cur := be.Uint32(b[offCurLevel:]); cur > maxLevel {
+		return h, v.Errorf(offCurLevel, "curlevel", "%d, above maxlevel %d", cur, h.MaxLevel)
 	}
 	return h, checkDummy(v)
 }

@@ -61,7 +61,8 @@ func (p parser) record(off int64, typ uint32) (record, error) {
 		return r, err
 	}
 	for i := 0; i+word <= len(b); i += word {
-		if be.Uint32(b[i:]) == terminator {
+		to := be.Uint32(b[i:])
+		if to == terminator {
 			r.level = i / word
 			if r.level == 0 {
 				return r, fmt.Errorf("the record has no pointers")
@@ -69,11 +70,38 @@ func (p parser) record(off int64, typ uint32) (record, error) {
 			r.size = at + int64(i) + word - off
 			return r, nil
 		}
+		if !p.pointer(to) {
+			return r, fmt.Errorf("%#x stands where a pointer should", to)
+		}
 	}
 	if n < int64(p.max+1)*word {
 		return r, fmt.Errorf("the file ends within the pointers")
 	}
 	return r, fmt.Errorf("the record has more than %d pointers", p.max)
+}
+
+// maxLost bounds, in bytes, how far beyond the end of the file a pointer may lead. Cyrus writes links before what they lead
+// to is on the disk, so after a crash they may lead to records that never got there.
+const maxLost = 64 << 20
+
+// pointer tells whether some writer can have written to as a pointer. If not, a length is damaged, and what looks like
+// pointers is something else: were such a record taken as it seems, mending its links would destroy what stands there.
+func (p parser) pointer(to uint32) bool {
+	return to == 0 || to%word == 0 && to >= emptySize && int64(to) < p.end+maxLost
+}
+
+// padded tells whether the bytes that fill up key and value are zeros, as every writer leaves them.
+func (p parser) padded(r record) bool {
+	for _, at := range []struct{ from, to int64 }{{r.keyOff() + r.klen, r.dlenOff()}, {r.valueOff() + r.dlen, r.ptrOff(0)}} {
+		if at.from == at.to {
+			continue
+		}
+		b, err := p.v.Bytes(at.to-word, word)
+		if err != nil || be.Uint32(b)<<(8*(word-(at.to-at.from))) != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // entry is any record of the log.

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ func (format) CheckLinks(v *codec.View, h codec.Header, live tree.Tree, wrong fu
 		if err != nil {
 			return err
 		}
+		if r.Offset() > math.MaxUint32 {
+			return v.Errorf(r.Offset(), "", "the record stands beyond the 4 GiB that links can address")
+		}
 		top = max(top, r.Level())
 		for i := range min(r.Level(), maxLevel) {
 			if on, err := check(i, r.Offset()); err != nil || !on {
@@ -59,7 +63,7 @@ func (format) CheckLinks(v *codec.View, h codec.Header, live tree.Tree, wrong fu
 
 // Recover implements codec.Codec. The steps, each synced before the next begins, and what a crash after it leaves:
 //
-//  1. links set right: the tail is still there, so every writer still recovers;
+//  1. links and curlevel set right: the tail is still there, so every writer still recovers;
 //  2. tail cut off: the file is whole, Cyrus may take it as it is;
 //  3. header with the time of this recovery: nobody recovers again.
 func (format) Recover(v *codec.View, h codec.Header, log codec.Log, links []codec.Write, live tree.Tree, now time.Time) (codec.Plan, error) {
@@ -68,12 +72,21 @@ func (format) Recover(v *codec.View, h codec.Header, log codec.Log, links []code
 	for c := live.First(); c.Ref() != 0; c.Next() {
 		next.CurLevel = max(next.CurLevel, c.Ref().Level())
 	}
+	if log.State == codec.Damaged {
+		return codec.Plan{}, v.Errorf(log.Offset, "", "%s", log.Problem)
+	}
 	plan := codec.Plan{Header: next, Size: log.End}
 	var first []codec.Write
 	for _, w := range links {
 		if w.Off >= headerSize {
 			first = append(first, w)
 		}
+	}
+	if next.CurLevel > h.CurLevel {
+		raised := h
+		raised.CurLevel = next.CurLevel
+		first = append(first, mendHeader(h, raised))
+		h = raised
 	}
 	if len(first) > 0 {
 		plan.Phases = append(plan.Phases, codec.Phase{Writes: first})

@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 
@@ -96,6 +97,9 @@ type sealer struct {
 // transaction is a tail without a commit, which every opener drops and whose links every writer sets right again; the
 // sync of the first phase has made sure that what the COMMIT word vouches for is on the disk before it. After the sync
 // of the second phase also the links are, so that a Cyrus process that does not recover finds everything.
+//
+// A higher curlevel is on the disk before the COMMIT word: Cyrus's recovery sets links right but not curlevel, and with
+// one that is too low its insertions put the upper levels out of order. One that is too high does no harm.
 func (f format) Seal(t *codec.Txn) (codec.Plan, error) {
 	s := sealer{t: t, patches: map[int64]codec.Write{}, top: t.Header.CurLevel}
 	s.look = tree.Lookup{Key: func(r tree.Ref) []byte { return f.Key(t.View, r) }, Compare: t.Compare}
@@ -105,6 +109,7 @@ func (f format) Seal(t *codec.Txn) (codec.Plan, error) {
 func (s *sealer) plan() (codec.Plan, error) {
 	t := s.t
 	for _, touch := range t.Touched {
+		s.top = max(s.top, touch.Level) // Cyrus's recovery links, for a moment, also what was deleted in the same transaction
 		if err := s.link(touch); err != nil {
 			return codec.Plan{}, err
 		}
@@ -117,20 +122,21 @@ func (s *sealer) plan() (codec.Plan, error) {
 		records = t.View.Tail
 	}
 	h := t.Header
-	second := make([]codec.Write, 0, len(s.patches)+2)
+	first := []codec.Write{{Off: base, New: records}}
+	second := make([]codec.Write, 0, len(s.patches)+1)
 	for _, w := range s.patches {
 		second = append(second, w)
 	}
-	slices.SortFunc(second, func(a, b codec.Write) int { return int(a.Off - b.Off) })
+	slices.SortFunc(second, func(a, b codec.Write) int { return cmp.Compare(a.Off, b.Off) })
 	if s.top > h.CurLevel && !planted.On(planted.CurLevelStale) {
 		old := h
 		h.CurLevel = s.top
-		second = append(second, mendHeader(old, h))
+		first = append(first, mendHeader(old, h))
 	}
 	second = append(second, codec.Write{Off: commitAt, New: be.AppendUint32(nil, typeCommit)})
 	return codec.Plan{
 		Phases: []codec.Phase{
-			{Writes: []codec.Write{{Off: base, New: records}}},
+			{Writes: first},
 			{Writes: second},
 		},
 		CommitPhase: 1,
@@ -146,7 +152,6 @@ func (s *sealer) link(touch codec.Touch) error {
 	after := at
 	if exact {
 		self = at.Ref()
-		s.top = max(s.top, self.Level())
 		after.Next()
 	}
 	before := at
