@@ -119,6 +119,9 @@ func (w *writer) replace(r reading, h codec.Header) (out replacement, err error)
 	if planted.On(planted.DirErrorIgnored) {
 		out.dirErr = nil
 	}
+	if err != nil && !w.holdsName() {
+		db.poisoned = true // nothing more may go into the old file unless it is certain that it has kept its name
+	}
 	return out, err
 }
 
@@ -205,13 +208,16 @@ func (w *writer) switchTo(out replacement) error {
 	if g.rd, err = db.fs.Open(db.path, vfs.ReadWrite, 0); err == nil {
 		g.id, err = g.rd.Stat()
 	}
+	if err == nil {
+		err = sameFile(out.wr, g.id)
+	}
 	if err != nil {
 		// The new file is in place and cannot be opened; the lock on it goes with its handle, and the next call finds it.
 		_ = out.wr.Close()
 		if g.rd != nil {
 			_ = g.rd.Close()
 		}
-		db.poisoned = out.dirErr != nil
+		db.poisoned = db.poisoned || out.dirErr != nil
 		w.refreshSeen()
 		return fmt.Errorf("open the new file: %w", err)
 	}
@@ -225,9 +231,7 @@ func (w *writer) switchTo(out replacement) error {
 	}
 	// Waiters for the old file's lock see that the path leads elsewhere.
 	_ = old.wr.Unlock()
-	if err := w.adopt(next); err != nil {
-		return err
-	}
+	w.adopt(next)
 	w.restoreReserve()
 	if out.dirErr != nil {
 		// A crash may bring the old file back: nothing may be acknowledged in the new one. The next write makes another.
@@ -235,6 +239,21 @@ func (w *writer) switchTo(out replacement) error {
 		return out.dirErr
 	}
 	return nil
+}
+
+// holdsName tells whether the path still leads to the file of the writer, for certain.
+func (w *writer) holdsName() bool {
+	at, err := w.db.fs.Stat(w.db.path)
+	return err == nil && sameFile(w.st.gen.wr, at) == nil
+}
+
+// sameFile fails if f is not the file that was described, or cannot tell.
+func sameFile(f vfs.File, described vfs.Info) error {
+	info, err := f.Stat()
+	if err == nil && !info.SameFile(described) {
+		err = errors.New("the path does not lead to the new file")
+	}
+	return err
 }
 
 // create makes an empty database at the path, complete or not at all; what is there already is kept (fs.ErrExist).

@@ -13,10 +13,16 @@ import (
 // commit writes a transaction. A format says in its codec where its commit point lies; here is how the phases of a plan
 // are carried out, and taken back when one fails.
 func (w *writer) commit(tx *Tx) error {
+	if tx.broken != nil {
+		return fmt.Errorf("commit: a read in the transaction failed: %w", tx.broken)
+	}
 	if !tx.changed() {
 		return nil
 	}
 	db := w.db
+	if db.poisoned {
+		return fmt.Errorf("commit: %s: %w", db.path, errPoisoned)
+	}
 	if w.st.codec.Traits().Rewrites || w.st.blank {
 		return w.commitByRewrite(tx)
 	}
@@ -36,13 +42,14 @@ func (w *writer) commit(tx *Tx) error {
 	next := db.newState(w.st.gen, w.st.codec, plan.Size)
 	next.live, next.header, next.linked = tx.txn.Live, plan.Header, true
 	next.log = codec.Log{End: plan.Size, Disorder: w.st.log.Disorder}
-	if err := w.adopt(next); err != nil {
-		return err
-	}
+	w.adopt(next)
 	db.stats.commits.Add(1)
 	w.checkpointIfDue()
 	return nil
 }
+
+// errPoisoned refuses the further transactions of a hold in which the disk failed: the next hold rebuilds the file.
+var errPoisoned = errors.New("the disk has just failed, and nothing more is written to the file before it is rebuilt")
 
 // seal completes the transaction against the state on which it will be written: prepare may have renewed the header.
 func (w *writer) seal(tx *Tx) (plan codec.Plan, err error) {
@@ -52,18 +59,17 @@ func (w *writer) seal(tx *Tx) (plan codec.Plan, err error) {
 	return w.st.codec.Seal(&tx.txn)
 }
 
-// adopt publishes a state that was just made durable.
-func (w *writer) adopt(next *state) (err error) {
-	defer vfs.CatchFault(vfs.ArmFault(), next.view.Mem, &err)
+// adopt publishes a state that was just made durable. It cannot fail: what it does not get to know only means that the
+// next reader looks at the file again.
+func (w *writer) adopt(next *state) {
+	var err error
 	if next.seen, err = next.gen.wr.Stat(); err != nil {
-		// The change is durable; that the file cannot be described only means that the next reader looks at it again.
 		next.seen = vfs.Info{}
 	}
 	if err := next.setMark(); err != nil {
-		next.mark = nil
+		next.mark, next.seen = nil, vfs.Info{}
 	}
 	w.publish(next)
-	return nil
 }
 
 // reserve makes sure that need bytes can be appended, and that the reserve for deletions stands behind them. Deletions
@@ -106,15 +112,16 @@ func (w *writer) restoreReserve() {
 func (w *writer) execute(plan codec.Plan) error {
 	f := w.st.gen.wr
 	for i, phase := range plan.Phases {
-		done, err := writePhase(f, phase)
+		done, partly, err := writePhase(f, phase)
 		if err == nil {
 			if err = syncPhase(f, plan, i); err == nil {
 				w.db.stats.syncs.Add(1)
 				continue
 			}
-			return w.takeBack(plan, i, done, true, err)
 		}
-		return w.takeBack(plan, i, done, false, err)
+		// The commit point is the last write of its phase.
+		reached := i > plan.CommitPhase || i == plan.CommitPhase && done == len(phase.Writes) && partly
+		return w.takeBack(plan, i, done, reached, err)
 	}
 	w.db.stats.bytes.Add(plan.Size - w.st.log.End)
 	return nil
@@ -132,48 +139,50 @@ func syncPhase(f vfs.File, plan codec.Plan, phase int) error {
 	return err
 }
 
-// writePhase performs the writes of a phase and its cut; done counts those that were begun.
-func writePhase(f vfs.File, phase codec.Phase) (done int, err error) {
+// writePhase performs the writes of a phase and its cut. done counts those that were begun; partly tells whether some
+// byte of the last of these was written.
+func writePhase(f vfs.File, phase codec.Phase) (done int, partly bool, err error) {
 	for i, wr := range phase.Writes {
-		_, err := f.WriteAt(wr.New, wr.Off)
+		n, err := f.WriteAt(wr.New, wr.Off)
 		if planted.On(planted.LinkUnchecked) && wr.Old != nil || planted.On(planted.CommitUnchecked) && wr.Old == nil && i > 0 {
 			err = nil
 		}
 		if err != nil {
-			return i + 1, err
+			return i + 1, n > 0, err
 		}
 	}
 	if phase.Cut != 0 {
 		err = f.Truncate(phase.Cut)
 	}
-	return len(phase.Writes), err
+	return len(phase.Writes), true, err
 }
 
 // takeBack undoes a plan that failed in phase failed, of which the first done writes were begun. cause is the failure,
-// synced tells that it was the sync of the phase.
+// reached tells whether something of the commit point was written.
 //
 // A commit record goes first: from there on every opener recovers, and half restored links do no harm. If it cannot be
 // removed nothing else is touched, and the transaction stays whole. Then what was overwritten is restored, and only then
 // the file cut: a file with a clean-looking end and dangling links is the one state that no opener repairs. If something
-// cannot be restored the tail stays, without its commit record. Each phase that is undone is synced with its pages rewritten, because pages whose sync
-// failed are never written again by the system.
-func (w *writer) takeBack(plan codec.Plan, failed, done int, synced bool, cause error) error {
+// cannot be restored the tail stays, without its commit record. Each phase that is undone is synced with its pages
+// rewritten, because pages whose sync failed are never written again by the system. Only if the disk refuses this as
+// well, with the commit record written, the outcome is unknown.
+func (w *writer) takeBack(plan codec.Plan, failed, done int, reached bool, cause error) error {
 	w.db.reserved = 0
-	f := w.st.gen.wr
-	err := w.undo(f, plan, failed, done)
-	if err == nil {
-		w.refreshSeen()
-		return writeError("commit", cause)
+	gone, err := w.undo(plan, failed, done)
+	if err != nil {
+		w.db.poisoned = w.db.poisoned || !planted.On(planted.FailureForgotten)
 	}
-	w.db.poisoned = !planted.On(planted.FailureForgotten)
 	w.refreshSeen()
-	if synced && failed >= plan.CommitPhase {
+	if err != nil && reached && !gone {
 		return fmt.Errorf("commit: %w: %w; taking it back: %w", ErrCommitUnknown, cause, err)
 	}
 	return writeError("commit", cause)
 }
 
-func (w *writer) undo(f vfs.File, plan codec.Plan, failed, done int) error {
+// undo takes the phases back, the failed one first. If it fails, gone tells whether the commit record at least is durably
+// away.
+func (w *writer) undo(plan codec.Plan, failed, done int) (gone bool, err error) {
+	f := w.st.gen.wr
 	for i := failed; i >= 0; i-- {
 		writes := plan.Phases[i].Writes
 		if i == failed {
@@ -182,30 +191,28 @@ func (w *writer) undo(f vfs.File, plan codec.Plan, failed, done int) error {
 		if planted.On(planted.CutBeforeRestore) {
 			_ = f.Truncate(w.st.log.End)
 		}
+		dropped := false
 		if i == plan.CommitPhase && len(writes) == len(plan.Phases[i].Writes) && !planted.On(planted.CommitLeft) {
-			if err := dropCommit(f, writes); err != nil {
-				return err
+			if dropped, err = dropCommit(f, writes); err != nil {
+				return false, err
 			}
 		}
 		cut, err := restore(f, writes)
-		if err != nil {
-			_ = f.Datasync() // for the commit record to be gone
-			return err
+		if err == nil && cut {
+			err = f.Truncate(w.st.log.End)
 		}
-		if cut {
-			if err := f.Truncate(w.st.log.End); err != nil {
-				return err
-			}
+		if err != nil {
+			return f.Datasync() == nil && dropped || i < plan.CommitPhase, err
 		}
 		if planted.On(planted.UndoUnsynced) {
 			continue
 		}
 		if err := f.Datasync(); err != nil {
-			return err
+			return i < plan.CommitPhase, err
 		}
 		w.db.stats.syncs.Add(1)
 	}
-	return nil
+	return true, nil
 }
 
 // restore writes back what the writes have overwritten, and tells whether there are appended bytes to cut.
@@ -225,13 +232,13 @@ func restore(f vfs.File, writes []codec.Write) (cut bool, err error) {
 	return cut, err
 }
 
-// dropCommit cuts off the commit record, if that is what was appended last in its phase.
-func dropCommit(f vfs.File, writes []codec.Write) error {
+// dropCommit cuts off the commit record, if that is what was appended last in its phase, and tells whether it was.
+func dropCommit(f vfs.File, writes []codec.Write) (dropped bool, err error) {
 	n := len(writes)
 	if n == 0 || writes[n-1].Old != nil {
-		return nil
+		return false, nil
 	}
-	return f.Truncate(writes[n-1].Off)
+	return true, f.Truncate(writes[n-1].Off)
 }
 
 // refreshSeen notes how the file looks now, with the same committed content as before.

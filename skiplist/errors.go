@@ -48,7 +48,7 @@ var (
 	// ErrInvalidKey means an empty or overlong key, ErrInvalidValue an overlong value.
 	ErrInvalidKey   = codec.ErrInvalidKey
 	ErrInvalidValue = codec.ErrInvalidRecord
-	// ErrCommitUnknown means that the disk failed in the sync of a commit and again when the change was taken back. The
+	// ErrCommitUnknown means that the disk failed in the last step of a commit and again when that was taken back. The
 	// change is there whole or not at all; which, is decided when the file is next opened or changed. The handle reads
 	// on as before the change, and rebuilds the database in a new file before it writes again.
 	ErrCommitUnknown = errors.New("the disk failed: it is unknown whether the change was committed")

@@ -133,7 +133,7 @@ func (w *writer) recover(links []codec.Write) (err error) {
 		return err
 	}
 	for _, phase := range plan.Phases {
-		if _, err := writePhase(st.gen.wr, phase); err != nil {
+		if _, _, err := writePhase(st.gen.wr, phase); err != nil {
 			return w.failedRecovery(err)
 		}
 		if planted.On(planted.RecoveryUnsynced) {
@@ -149,7 +149,8 @@ func (w *writer) recover(links []codec.Write) (err error) {
 	next := *st
 	next.header, next.log.State, next.linked = plan.Header, codec.Clean, true
 	next.log.Problem, next.log.Uncommitted = "", 0
-	return w.adopt(&next)
+	w.adopt(&next)
+	return nil
 }
 
 // failedRecovery has the file read anew before the next attempt: the repair may have got half-way.

@@ -118,7 +118,7 @@ func (s *salvager) collect(ctx context.Context, g *generation) (st *state, err e
 	}
 	st = s.db.newState(g, s.db.codec, info.Size)
 	defer vfs.CatchFault(vfs.ArmFault(), st.view.Mem, &err)
-	st.seen = info
+	st.seen, st.view.Salvage = info, true
 	if info.Size == 0 {
 		return st, nil
 	}

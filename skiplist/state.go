@@ -30,7 +30,7 @@ type state struct {
 	order Order
 	// seen describes the file when this state was read or written. While it is the same, no process has committed.
 	seen vfs.Info
-	// mark holds the bytes before the end of the log; no writer ever changes them.
+	// mark holds the bytes before the end of the log; no writer ever changes them. Nil if they could not be read.
 	mark []byte
 	// linked is set once the links of the file were compared with the tree.
 	linked bool
@@ -44,8 +44,7 @@ func (st *state) unchanged(now vfs.Info) bool {
 // newState begins a state of a generation in which nothing is known yet.
 func (db *DB) newState(g *generation, c codec.Codec, size int64) *state {
 	st := &state{gen: g, codec: c, view: g.view(size)}
-	view := st.view
-	st.look = tree.Lookup{Key: func(r tree.Ref) []byte { return c.Key(view, r) }, Compare: db.compare}
+	st.look = codec.Lookup(c, st.view, db.compare)
 	return st
 }
 
@@ -95,7 +94,8 @@ func (db *DB) settle(st *state, ed *tree.Editor) (*state, error) {
 	return st, nil
 }
 
-func (st *state) setMark() error {
+func (st *state) setMark() (err error) {
+	defer vfs.CatchFault(vfs.ArmFault(), st.view.Mem, &err)
 	st.mark = nil
 	n := st.codec.Traits().MarkBytes
 	if st.log.End < n {
@@ -112,7 +112,7 @@ var errRescan = errors.New("the file was rewritten")
 // advance reads what was committed after st in the same inode. It fails with errRescan if the file does not go on
 // where st ends. The caller holds a lock.
 func (db *DB) advance(st *state, seen vfs.Info) (next *state, err error) {
-	if st.blank || st.damage != nil || seen.Size < st.log.End || st.codec.Traits().Rewrites {
+	if st.blank || st.damage != nil || st.mark == nil || seen.Size < st.log.End || st.codec.Traits().Rewrites {
 		return nil, errRescan
 	}
 	next = db.newState(st.gen, st.codec, seen.Size)

@@ -2,6 +2,7 @@ package skiplist
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -20,15 +21,16 @@ type Tx struct {
 	ed   *tree.Editor
 	// deletesOnly is set while the transaction holds nothing but deletions, which may use the reserve.
 	deletesOnly bool
-	done        bool
+	// broken is the failed read that may have left the tree half changed: such a transaction cannot be committed.
+	broken error
+	done   bool
 }
 
 func newTx(db *DB, st *state) *Tx {
 	view := st.view.Sub(st.view.Size)
 	tx := &Tx{db: db, st: st, deletesOnly: true}
 	tx.txn = codec.Txn{View: view, Header: st.header, Random: db.opts.Random, Compare: db.compare}
-	c := st.codec
-	tx.look = tree.Lookup{Key: func(r tree.Ref) []byte { return c.Key(view, r) }, Compare: db.compare}
+	tx.look = codec.Lookup(st.codec, view, db.compare)
 	tx.ed = tree.Edit(st.live, tx.look)
 	return tx
 }
@@ -49,6 +51,7 @@ func (tx *Tx) put(key, value []byte, createOnly bool) (err error) {
 	if len(key) == 0 {
 		return ErrInvalidKey
 	}
+	defer tx.breakOn(&err)
 	defer vfs.CatchFault(vfs.ArmFault(), tx.txn.View.Mem, &err)
 	old := tx.ed.Get(key)
 	if old != 0 && createOnly {
@@ -69,6 +72,7 @@ func (tx *Tx) Delete(key []byte) (err error) {
 	if tx.done {
 		return fmt.Errorf("transaction: %w", ErrClosed)
 	}
+	defer tx.breakOn(&err)
 	defer vfs.CatchFault(vfs.ArmFault(), tx.txn.View.Mem, &err)
 	at, exact := tx.ed.Seek(key)
 	if !exact {
@@ -85,6 +89,16 @@ func (tx *Tx) Delete(key []byte) (err error) {
 	return nil
 }
 
+// breakOn notes an error that is not a refusal of what was asked for, but of the file.
+func (tx *Tx) breakOn(err *error) {
+	switch {
+	case *err == nil || tx.broken != nil:
+	case errors.Is(*err, ErrExists), errors.Is(*err, ErrTooLarge), errors.Is(*err, ErrInvalidKey), errors.Is(*err, ErrInvalidValue):
+	default:
+		tx.broken = *err
+	}
+}
+
 func (tx *Tx) touch(t codec.Touch) { tx.txn.Touched = append(tx.txn.Touched, t) }
 
 // mark is a point in a transaction to which it can return.
@@ -93,17 +107,18 @@ type mark struct {
 	tail        int
 	touched     int
 	deletesOnly bool
+	broken      error
 }
 
 func (tx *Tx) mark() mark {
-	return mark{tx.ed.Tree(), len(tx.txn.View.Tail), len(tx.txn.Touched), tx.deletesOnly}
+	return mark{tx.ed.Tree(), len(tx.txn.View.Tail), len(tx.txn.Touched), tx.deletesOnly, tx.broken}
 }
 
 func (tx *Tx) rollback(m mark) {
 	tx.ed.Reset(m.live)
 	tx.txn.View.Tail = tx.txn.View.Tail[:m.tail]
 	tx.txn.Touched = tx.txn.Touched[:m.touched]
-	tx.deletesOnly = m.deletesOnly
+	tx.deletesOnly, tx.broken = m.deletesOnly, m.broken
 }
 
 // Nested calls fn, which changes the same transaction, and takes its changes back if it returns an error.

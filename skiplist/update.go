@@ -307,5 +307,8 @@ func (c *call) run(tx *Tx) error {
 	}()
 	err := c.fn(tx)
 	finished = true
+	if err == nil {
+		err = tx.broken
+	}
 	return err
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // NotDurableError says that a change of a directory was made, so that everybody sees it, but that the sync of the
-// directory failed: after a crash the change may be gone. Nothing that depends on it may be acknowledged.
+// directory failed: after a crash the change may be gone. Nothing that depends on it may be acknowledged. It also says
+// so where a rename reported an error and it cannot be found out whether it was made.
 type NotDurableError struct {
 	// Path is the name that was changed.
 	Path string
@@ -92,9 +93,11 @@ func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) e
 		err = e
 	}
 	if err == nil {
-		if err = fsys.Rename(temp, name); err != nil && took(fsys, name, info) {
-			err = nil
-		}
+		err = renameOver(fsys, temp, name, info)
+	}
+	var unsure *NotDurableError
+	if errors.As(err, &unsure) {
+		return err
 	}
 	if err != nil {
 		// Of no use any more; if it cannot be removed now the next replacement will.
@@ -113,6 +116,18 @@ func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) e
 		return &NotDurableError{Path: name, Err: err}
 	}
 	return nil
+}
+
+// renameOver renames temp, which info describes, and finds out after an error whether it was done all the same.
+func renameOver(fsys FS, temp, name string, info Info) error {
+	err := fsys.Rename(temp, name)
+	if err == nil || took(fsys, name, info) {
+		return nil
+	}
+	if _, e := fsys.Stat(name); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		return &NotDurableError{Path: name, Err: errors.Join(err, e)}
+	}
+	return err
 }
 
 // took tells whether the file described by info has the name: a call that reported an error may have been carried out

@@ -4,7 +4,7 @@
 // derived by replaying the committed log of the file; the link pointers in the file are derived from the tree. So a
 // format has to say how its log is read, how a transaction and a whole file are written, and what the links of a
 // given tree are. It keeps no state and does no input or output of its own: it reads through a [View] and answers
-// with bytes and with plans, which package skiplist carries out.
+// with bytes and with plans, which package skiplist carries out. Whoever calls it does so inside vfs.CatchFault.
 package codec
 
 import (
@@ -99,6 +99,8 @@ type Header struct {
 	End int64
 	// Dirty is set while a twoskip transaction is under way.
 	Dirty bool
+	// Torn is set if only a part of the twoskip header was written: the fields are those that the log confirms.
+	Torn bool
 	// LastRecovery is when skiplist was last recovered, checkpointed or created.
 	LastRecovery time.Time
 }

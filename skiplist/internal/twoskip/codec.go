@@ -99,12 +99,11 @@ func (format) ReadHeader(v *codec.View) (codec.Header, error) {
 	if v.Size < emptySize {
 		return codec.Header{}, v.Errorf(v.Size, "", "the file has %d bytes, an empty database has %d: its creation was interrupted, or it was cut off", v.Size, emptySize)
 	}
-	h := codec.Header{
-		Version: be.Uint32(b[offVersion:]), Generation: be.Uint64(b[offGeneration:]), Records: be.Uint64(b[offRecords:]),
-		LogStart: int64(be.Uint64(b[offRepackSize:])), End: int64(be.Uint64(b[offSize:])),
-		Dirty: be.Uint32(b[offFlags:])&flagDirty != 0, MaxLevel: maxLevel,
-	}
+	h := decodeHeader(b)
 	if got, want := be.Uint32(b[offCRC:]), checksum(b[:offCRC]); got != want {
+		if h, ok := tornHeader(v, b); ok {
+			return h, nil
+		}
 		return h, v.Errorf(offCRC, "header checksum", "%08x, computed %08x", got, want)
 	}
 	if h.Version > version || h.Version == 0 {
@@ -116,6 +115,14 @@ func (format) ReadHeader(v *codec.View) (codec.Header, error) {
 		return h, v.Errorf(offSize, "current_size", "%#x is not possible", h.End)
 	}
 	return h, nil
+}
+
+func decodeHeader(b []byte) codec.Header {
+	return codec.Header{
+		Version: be.Uint32(b[offVersion:]), Generation: be.Uint64(b[offGeneration:]), Records: be.Uint64(b[offRecords:]),
+		LogStart: int64(be.Uint64(b[offRepackSize:])), End: int64(be.Uint64(b[offSize:])),
+		Dirty: be.Uint32(b[offFlags:])&flagDirty != 0, MaxLevel: maxLevel,
+	}
 }
 
 // Key implements codec.Codec.
@@ -147,8 +154,11 @@ func (format) Key(v *codec.View, r tree.Ref) []byte {
 func (format) Record(v *codec.View, r tree.Ref) (key, value []byte, err error) {
 	p := parser{v, v.End()}
 	read := p.settled
-	if r.Offset() >= v.Size {
+	switch {
+	case r.Offset() >= v.Size:
 		read = p.shape
+	case v.Salvage:
+		read = p.apartFromLinks
 	}
 	rec, _, err := read(r.Offset())
 	if err == nil && (rec.typ != typeRecord || rec.level != r.Level()) {

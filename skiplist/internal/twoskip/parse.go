@@ -38,22 +38,7 @@ type parser struct {
 	end int64
 }
 
-// readError is a failure of the disk, as opposed to bytes that make no sense.
-type readError struct{ err error }
-
-func (e *readError) Error() string { return e.err.Error() }
-func (e *readError) Unwrap() error { return e.err }
-
-func (p parser) bytes(off, n int64) ([]byte, error) {
-	b, err := p.v.Bytes(off, n)
-	if err != nil {
-		var broken *codec.FormatError
-		if !errors.As(err, &broken) {
-			err = &readError{err}
-		}
-	}
-	return b, err
-}
+func (p parser) bytes(off, n int64) ([]byte, error) { return p.v.Bytes(off, n) }
 
 // outline parses the fields that say how large the record is, and reads its head. It verifies no checksum, nor that the
 // key and the value lie within the file.
@@ -204,6 +189,18 @@ func (p parser) settled(off int64) (record, []byte, error) {
 			time.Sleep(time.Millisecond)
 		}
 	}
+}
+
+// apartFromLinks is whole for a salvage: a record whose head does not verify, while its key and value do, is taken for
+// one whose links were being rewritten when the disk failed.
+func (p parser) apartFromLinks(off int64) (record, []byte, error) {
+	r, b, err := p.whole(off)
+	if err != nil && p.bodyVerifies(off) {
+		if r, b, err := p.shape(off); err == nil && r.typ == typeRecord {
+			return r, b, nil
+		}
+	}
+	return r, b, err
 }
 
 // bodyVerifies tells whether key and value are whole, whatever the pointers are.

@@ -24,10 +24,7 @@ func (f format) CheckLinks(v *codec.View, h codec.Header, live tree.Tree, wrong 
 			nexts[i] = r.Offset()
 		}
 	}
-	if _, _, err := c.whole(offDummy); err != nil {
-		return v.Errorf(offDummy, "DUMMY", "%v", err)
-	}
-	if on, err := c.record(head, nexts); err != nil || !on {
+	if on, err := c.dummy(nexts); err != nil || !on {
 		return err
 	}
 	if h.Records != uint64(live.Len()) {
@@ -42,6 +39,20 @@ type linkCheck struct {
 	parser
 	end   int64
 	wrong func(codec.WrongLink) bool
+}
+
+// dummy compares the DUMMY record. Every byte of it follows from the log, so that it is made anew if it is damaged.
+func (c *linkCheck) dummy(nexts []int64) (bool, error) {
+	if rec, _, err := c.whole(offDummy); err == nil && rec.typ == typeDummy {
+		return c.record(head, nexts)
+	}
+	old, err := c.v.Bytes(offDummy, dummySize)
+	if err != nil {
+		return false, err
+	}
+	now := appendDummy(nil, append([]int64{0}, nexts...))
+	mend := codec.Write{Off: offDummy, New: now, Old: slices.Clone(old)}
+	return c.wrong(codec.WrongLink{From: head, Have: level0(int64(be.Uint64(old[fixedHead:])), int64(be.Uint64(old[fixedHead+ptrSize:])), c.end), Want: nexts[0], Mend: mend}), nil
 }
 
 // record compares the pointers of one record with what they should be.
@@ -101,7 +112,8 @@ func (c *linkCheck) record(r tree.Ref, nexts []int64) (bool, error) {
 
 // Recover implements codec.Codec. The steps, each synced before the next begins:
 //
-//  1. header DIRTY. Every opener recovers from here on; the log up to current_size is what counts, as before.
+//  1. header DIRTY. Every opener recovers from here on; the log up to current_size is what counts, as before. One that
+//     was written in part is completed before anything else: the tail that is cut off explains it.
 //  2. heads set right: links that lead beyond current_size are cleared, wrong ones lead where the log says. A head that
 //     was written and one that was not are both valid, and Cyrus's recovery walks and mends again whatever is mixed.
 //  3. tail cut off. No head leads there any more.
@@ -114,8 +126,8 @@ func (format) Recover(v *codec.View, h codec.Header, log codec.Log, links []code
 		return codec.Plan{}, v.Errorf(log.Offset, "", "the committed part ends at %#x, readable is it to %#x: %s", h.End, log.End, log.Problem)
 	}
 	dirty, clean := h, h
-	dirty.Dirty = true
-	clean.Dirty, clean.Records = false, uint64(live.Len())
+	dirty.Dirty, dirty.Torn = true, false
+	clean.Dirty, clean.Torn, clean.Records = false, false, uint64(live.Len())
 	plan := codec.Plan{Header: clean, Size: log.End}
 	var heads []codec.Write
 	for _, w := range links {
@@ -124,8 +136,12 @@ func (format) Recover(v *codec.View, h codec.Header, log codec.Log, links []code
 		}
 	}
 	cut := v.Size > log.End
-	if !h.Dirty && (len(heads) > 0 || cut) {
-		plan.Phases = append(plan.Phases, codec.Phase{Writes: []codec.Write{writeHeader(h, dirty)}})
+	if h.Torn || !h.Dirty && (len(heads) > 0 || cut) {
+		first := writeHeader(h, dirty)
+		if have, err := v.Bytes(0, headerSize); err == nil {
+			first.Old = slices.Clone(have) // a torn header is none that could be made again
+		}
+		plan.Phases = append(plan.Phases, codec.Phase{Writes: []codec.Write{first}})
 		h = dirty
 	}
 	if len(heads) > 0 {

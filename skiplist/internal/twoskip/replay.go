@@ -15,6 +15,7 @@ import (
 // The codes of the findings of a replay.
 const (
 	codeUnreadable = "record-unreadable"
+	codeLinks      = "links-unreadable"
 	codeUnclear    = "delete-unclear"
 	codeCount      = "record-count"
 	codeAcross     = "head-across-sectors"
@@ -109,6 +110,9 @@ func (r *replay) tail(limit int64) error {
 	}
 	if r.log.State == codec.Clean {
 		r.log.State, r.log.Offset, r.log.Problem = codec.Torn, limit, "a transaction was under way"
+		if r.h.Torn {
+			r.log.Offset, r.log.Problem = 0, "the header was written in part"
+		}
 	}
 	r.end, r.random.end = end, end
 	r.log.Uncommitted = r.countRecords(limit)
@@ -144,7 +148,8 @@ func (r *replay) strict(off, limit int64) error {
 		if size, level := r.quick(off); size > 0 {
 			if err := r.take(change{ref: tree.NewRef(off, level)}, headSize(0, 0, level)); err != nil {
 				r.rollBack()
-				return r.stop(off, err)
+				r.stop(off, err)
+				return nil
 			}
 			off += size
 			continue
@@ -159,7 +164,8 @@ func (r *replay) strict(off, limit int64) error {
 		}
 		if err != nil {
 			r.rollBack()
-			return r.stop(off, err)
+			r.stop(off, err)
+			return nil
 		}
 		off += rec.size
 		if rec.typ == typeCommit {
@@ -175,18 +181,13 @@ func (r *replay) strict(off, limit int64) error {
 	return nil
 }
 
-// stop ends a strict replay: a broken rule of the format is damage, all else is an error.
-func (r *replay) stop(off int64, err error) error {
-	var failed *readError
-	if errors.As(err, &failed) {
-		return failed.err
-	}
+// stop ends a strict replay at damage.
+func (r *replay) stop(off int64, err error) {
 	var change *changeError
 	if errors.As(err, &change) {
 		off = change.off
 	}
 	r.damaged(off, err.Error())
-	return nil
 }
 
 // step takes in one record of the transaction that began at start.

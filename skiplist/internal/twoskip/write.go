@@ -78,7 +78,7 @@ type headPatch struct {
 // the second phase has made sure that all the header vouches for is on the disk before it.
 func (f format) Seal(t *codec.Txn) (codec.Plan, error) {
 	s := sealer{t: t, f: f, heads: map[int64]*headPatch{}, deletes: map[int64]int64{}}
-	s.look = tree.Lookup{Key: func(r tree.Ref) []byte { return f.Key(t.View, r) }, Compare: t.Compare}
+	s.look = codec.Lookup(f, t.View, t.Compare)
 	s.findDeletes()
 	for _, touch := range t.Touched {
 		if err := s.link(touch); err != nil {

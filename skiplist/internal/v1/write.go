@@ -102,7 +102,7 @@ type sealer struct {
 // one that is too low its insertions put the upper levels out of order. One that is too high does no harm.
 func (f format) Seal(t *codec.Txn) (codec.Plan, error) {
 	s := sealer{t: t, patches: map[int64]codec.Write{}, top: t.Header.CurLevel}
-	s.look = tree.Lookup{Key: func(r tree.Ref) []byte { return f.Key(t.View, r) }, Compare: t.Compare}
+	s.look = codec.Lookup(f, t.View, t.Compare)
 	return s.plan()
 }
 
