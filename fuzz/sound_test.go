@@ -21,7 +21,7 @@ func sound(disk vfs.FS, f skiplist.Format) error {
 	}
 	for _, x := range found {
 		if x.Severity >= skiplist.Damage {
-			return fmt.Errorf("check: %v", x)
+			return fmt.Errorf("check: %v: %w", x, skiplist.ErrDamaged)
 		}
 	}
 	if slices.ContainsFunc(found, func(x skiplist.Finding) bool { return x.Code == "torn" || x.Code == "stale-recovery" }) {

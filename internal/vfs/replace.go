@@ -121,13 +121,17 @@ func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) e
 // renameOver renames temp, which info describes, and finds out after an error whether it was done all the same.
 func renameOver(fsys FS, temp, name string, info Info) error {
 	err := fsys.Rename(temp, name)
-	if err == nil || took(fsys, name, info) {
+	if err == nil {
 		return nil
 	}
-	if _, e := fsys.Stat(name); e != nil && !errors.Is(e, fs.ErrNotExist) {
-		return &NotDurableError{Path: name, Err: errors.Join(err, e)}
+	now, e := fsys.Stat(name)
+	switch {
+	case e == nil && now.SameFile(info):
+		return nil
+	case e == nil || errors.Is(e, fs.ErrNotExist):
+		return err
 	}
-	return err
+	return &NotDurableError{Path: name, Err: errors.Join(err, e)}
 }
 
 // took tells whether the file described by info has the name: a call that reported an error may have been carried out

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
 )
@@ -223,14 +224,22 @@ func TestReadHeaderRefuses(t *testing.T) {
 func TestReadErrorsPassOn(t *testing.T) {
 	broken := errors.New("the disk is broken")
 	v := &codec.View{Path: "test.sub", Size: 100, File: readerFunc(func([]byte, int64) (int, error) { return 0, broken })}
-	_, err := New().ReadHeader(v)
-	require.ErrorIs(t, err, broken)
-	_, err = New().Replay(v, codec.Header{}, codec.ReplayOptions{}, tree.Edit(tree.Tree{}, lookup(v)))
-	require.ErrorIs(t, err, broken)
-	_, _, err = New().Record(v, tree.NewRef(3, 1))
-	require.ErrorIs(t, err, broken)
-	require.Nil(t, New().Key(v, tree.NewRef(3, 1)))
-	require.NotEmpty(t, spans(v))
+	guarded := func(call func() error) {
+		require.ErrorIs(t, vfs.Guard(nil, call), broken)
+	}
+	guarded(func() error { _, err := New().ReadHeader(v); return err })
+	guarded(func() error {
+		_, err := New().Replay(v, codec.Header{}, codec.ReplayOptions{}, tree.Edit(tree.Tree{}, lookup(v)))
+		return err
+	})
+	guarded(func() error { _, _, err := New().Record(v, tree.NewRef(3, 1)); return err })
+	guarded(func() error { New().Key(v, tree.NewRef(3, 1)); return nil })
+	guarded(func() error {
+		for range New().Spans(v) {
+			break
+		}
+		return nil
+	})
 }
 
 type readerFunc func(p []byte, off int64) (int, error)
