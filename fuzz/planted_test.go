@@ -29,12 +29,15 @@ var mutants = []struct {
 }{
 	{planted.ReplaceUnsynced, harness{"fuzz", "TestCrashImages/flat"}},
 	{planted.DirUnsynced, harness{"fuzz", "TestCrashImages/flat"}},
+	{planted.SpareUnsynced, harness{"internal/vfs", "TestSparesSurviveCrashes"}},
+	{planted.SpareUnsettled, harness{"internal/vfs", "TestPoolOfTwoDirectories"}},
 	{planted.OwnerLost, harness{"internal/vfs", "TestReplaceSurvivesCrashes"}},
 	{planted.IncompleteRenamed, harness{"fuzz", "TestErrnoEverywhere/skiplist"}},
 	{planted.DirErrorIgnored, harness{"fuzz", "TestOneFailedSync/twoskip"}},
 	{planted.OldTruncated, harness{"fuzz", "TestInterleaved"}},
 	{planted.CreateUnsynced, harness{"fuzz", "TestCrashImages/twoskip"}},
 	{planted.CreateDirUnsynced, harness{"fuzz", "TestCrashImages/twoskip"}},
+	{planted.ReserveForgotten, harness{"fuzz", "TestFullDisk"}},
 	{planted.RecordsUnsynced, harness{"fuzz", "TestCrashImages/skiplist"}},
 	{planted.CommitUnsynced, harness{"fuzz", "TestCrashImages/skiplist"}},
 	{planted.SyncErrorIgnored, harness{"fuzz", "TestOneFailedSync/skiplist"}},
@@ -47,6 +50,7 @@ var mutants = []struct {
 	{planted.CommitLeft, harness{"fuzz", "TestErrnoEverywhere/skiplist"}},
 	{planted.FailureForgotten, harness{"fuzz", "TestErrnoEverywhere/skiplist"}},
 	{planted.RefusedCallKept, harness{"fuzz", "TestCrashImages/twoskip"}},
+	{planted.GroupNotRetried, harness{"fuzz", "TestFullDisk"}},
 	{planted.GroupErrorLost, harness{"fuzz", "TestErrnoEverywhere/twoskip"}},
 	{planted.TailKept, harness{"fuzz", "TestCrashImages/skiplist"}},
 	{planted.LinksNotCompared, harness{"fuzz", "TestCrashImages/skiplist"}},
@@ -112,7 +116,7 @@ func TestPlanted(t *testing.T) {
 				began := time.Now()
 				out, failed := m.harness.run(t, binaries, m.bug)
 				if failed {
-					t.Logf("%s caught it in %v: %s", m.harness.test, time.Since(began).Round(time.Millisecond), complaint(out))
+					t.Logf("%s: %s caught it in %v: %s", m.bug, m.harness.test, time.Since(began).Round(time.Millisecond), complaint(out))
 					return
 				}
 				for _, h := range all {
@@ -160,7 +164,10 @@ func (h harness) run(t *testing.T, binaries map[string]string, bug planted.Switc
 	for i, l := range levels {
 		levels[i] = "^" + l + "$"
 	}
-	args := []string{"-test.v", "-test.run", strings.Join(levels, "/")}
+	args := []string{"-test.run", strings.Join(levels, "/")}
+	if bug == "" {
+		args = append(args, "-test.v") // to see that there is such a test
+	}
 	if h.pkg != "fuzz" && h.pkg != "internal/vfs" {
 		args = append(args, "-rapid.nofailfile", "-rapid.shrinktime=1s")
 	}

@@ -270,7 +270,7 @@ func (w *writer) group(calls []*call) int {
 	}
 	err := w.commit(tx)
 	tx.done = true
-	alone := errors.Is(err, ErrNoSpace) && n > 1
+	alone := errors.Is(err, ErrNoSpace) && n > 1 && !planted.On(planted.GroupNotRetried)
 	for _, c := range calls[:n] {
 		switch {
 		case c.err != nil || c.panicked != nil:

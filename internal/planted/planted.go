@@ -16,6 +16,10 @@ const (
 	ReplaceUnsynced Switch = "replace-unsynced"
 	// DirUnsynced does not sync the directory after the rename.
 	DirUnsynced Switch = "dir-unsynced"
+	// SpareUnsynced does not sync the directories after a prepared file was exchanged for the old one.
+	SpareUnsynced Switch = "spare-unsynced"
+	// SpareUnsettled fills a prepared file anew while a crash may still bring it back under the name it had.
+	SpareUnsettled Switch = "spare-unsettled"
 	// OwnerLost does not carry over owner, group and mode.
 	OwnerLost Switch = "owner-lost"
 )
@@ -37,6 +41,8 @@ const (
 
 // Commits, and taking them back.
 const (
+	// ReserveForgotten does not ask for space before the first byte is written, and keeps none for deletions.
+	ReserveForgotten Switch = "reserve-forgotten"
 	// RecordsUnsynced does not sync before the phase with the commit point.
 	RecordsUnsynced Switch = "records-unsynced"
 	// CommitUnsynced acknowledges a commit before its commit point is durable.
@@ -61,6 +67,8 @@ const (
 	FailureForgotten Switch = "failure-forgotten"
 	// RefusedCallKept commits the changes of a member of a group that returned an error.
 	RefusedCallKept Switch = "refused-call-kept"
+	// GroupNotRetried has a change that finds no space fail the small ones that are committed with it.
+	GroupNotRetried Switch = "group-not-retried"
 	// GroupErrorLost tells the members of a group that their commit went well, whatever happened.
 	GroupErrorLost Switch = "group-error-lost"
 )
