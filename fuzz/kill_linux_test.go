@@ -96,7 +96,7 @@ func TestKillEverywhere(t *testing.T) {
 					points += killSweep(t, w, j, &s, cell(f, seed, s.name))
 				}
 			}
-			t.Logf("%d kills, judged by a reader, a writer, a check and %s", points, j.cyrus)
+			t.Logf("%d kills, judged by a reader, a writer, a check and %s, which refused %d torn files", points, j.cyrus, j.refused)
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mailspine/mailspine/skiplist"
 )
@@ -331,11 +332,7 @@ func (w *writer) step(s step) []error {
 	case "txn":
 		errs[0] = w.db.Update(ctx, s.members[0].run)
 	case "group":
-		var wg sync.WaitGroup
-		for j, m := range s.members {
-			wg.Go(func() { errs[j] = w.db.Batch(ctx, m.run) })
-		}
-		wg.Wait()
+		w.group(s.members, errs)
 	case "checkpoint":
 		_ = w.db.Checkpoint(ctx)
 	case "recover":
@@ -345,6 +342,25 @@ func (w *writer) step(s step) []error {
 		w.db, _ = skiplist.Open(ctx, w.path, w.opts)
 	}
 	return errs
+}
+
+// group has several callers of Batch wait behind a transaction without changes, so that they commit together, in the
+// same order each time.
+func (w *writer) group(members []member, errs []error) {
+	var wg sync.WaitGroup
+	start := func(*skiplist.Tx) error {
+		for j, m := range members {
+			wg.Go(func() { errs[j] = w.db.Batch(ctx, m.run) })
+			time.Sleep(2 * time.Millisecond) // until it stands in the queue
+		}
+		return nil
+	}
+	if err := w.db.Update(ctx, start); err != nil {
+		for j := range errs {
+			errs[j] = err
+		}
+	}
+	wg.Wait()
 }
 
 // compare holds what the handle shows against what was acknowledged through it.

@@ -57,8 +57,8 @@ func TestSystemCallsFail(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("%d failing calls, %d writes cut short, %d answers ErrCommitUnknown, judged by the process itself, a reader, a writer, a check and %s",
-				c.failed, c.cut, c.unknown, c.j.cyrus)
+			t.Logf("%d failing calls, %d writes cut short, %d answers ErrCommitUnknown, judged by the process itself, a reader, a writer, a check and %s, which refused %d torn files",
+				c.failed, c.cut, c.unknown, c.j.cyrus, c.j.refused)
 		})
 	}
 }
@@ -78,7 +78,7 @@ func (c *failing) sweep(s *scenario, name string, mode failure, errno syscall.Er
 	}
 	for at := 1; ; at++ {
 		plan := killsup.Plan{Action: killsup.Errno, At: at, Errno: errno, Persistent: mode.persistent, Every: mode.every}
-		if !c.cell(s, cell(name, at), plan, mode.die) {
+		if fired, _ := c.cell(s, cell(name, at), plan, mode.die); !fired {
 			return
 		}
 		c.failed++
@@ -91,28 +91,22 @@ func (c *failing) short(s *scenario, name string, n int) {
 		return
 	}
 	for _, errno := range []syscall.Errno{0, syscall.ENOSPC} {
-		// A write that is not longer than n does not fire; there are never as many writes as this.
-		for at, idle := 1, 0; idle < 40; at++ {
+		for at, calls := 1, 1; at <= calls; at++ {
 			plan := killsup.Plan{Action: killsup.Short, At: at, Bytes: n, Errno: errno, Persistent: errno != 0}
 			plan.Match = func(k *killsup.Call) bool {
 				// Besides the writes all calls that need space count, for they fail on the full disk.
 				return k.Name == "pwrite64" && k.Len > int64(n) || errno != 0 && killsup.NeedsSpace(k)
 			}
-			if c.cell(s, cell(name, int(errno), at), plan, false) {
+			fired := false
+			if fired, calls = c.cell(s, cell(name, int(errno), at), plan, false); fired {
 				c.cut++
-				idle = 0
-			} else {
-				idle++
 			}
 		}
 	}
 }
 
-// cell runs one plan and tells whether its fault occurred.
-func (c *failing) cell(s *scenario, name string, plan killsup.Plan, die bool) bool {
-	if *point != "" && *point != name && plan.At > 1 && strings.HasPrefix(*point, name[:strings.LastIndexByte(name, '/')+1]) {
-		return plan.At < 1000 // on the way to the chosen one
-	}
+// cell runs one plan and tells whether its fault occurred, and how many calls there were.
+func (c *failing) cell(s *scenario, name string, plan killsup.Plan, die bool) (fired bool, calls int) {
 	over, match := false, plan.Match
 	plan.Match = func(k *killsup.Call) bool {
 		over = over || strings.HasSuffix(k.Path, ".over")
@@ -146,7 +140,7 @@ func (c *failing) cell(s *scenario, name string, plan killsup.Plan, die bool) bo
 		}
 		failCell(c.t, name, err, said)
 	}
-	return res.Fired
+	return res.Fired, len(res.Calls)
 }
 
 func baseNames(k *killsup.Call) string {
