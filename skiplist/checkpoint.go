@@ -34,7 +34,10 @@ func (w *writer) checkpointIfDue() {
 	if db.opts.ManualCheckpoint || end < db.retryCheckpoint || !w.st.codec.CheckpointDue(w.st.header, end) {
 		return
 	}
-	if err := w.checkpoint(w.st); err != nil {
+	w.unasked = true
+	err := w.checkpoint(w.st)
+	w.unasked = false
+	if err != nil {
 		db.retryCheckpoint = end + end/4
 		db.stats.failedCheckpoints.Add(1)
 		db.opts.Logger.Warn("checkpoint failed, the old file is in use", "path", db.path, "error", err)
@@ -83,9 +86,10 @@ func (w *writer) commitByRewrite(tx *Tx) error {
 
 // replacement is a new file that has taken the name.
 type replacement struct {
-	wr      vfs.File // locked
-	written codec.Rewritten
-	dirErr  error // the sync of the directory failed
+	wr       vfs.File // locked
+	written  codec.Rewritten
+	reserved int64 // up to where space is allocated, 0 if unknown
+	dirErr   error // the sync of the directory failed
 }
 
 // replace writes the records of r into a new file and renames it over the database. See vfs.ReplaceFile for what a
@@ -107,7 +111,11 @@ func (w *writer) replace(r reading, h codec.Header) (out replacement, err error)
 		if out.wr, err = db.fs.Open(temp, vfs.ReadWrite, 0); err != nil {
 			return err
 		}
-		return out.wr.TryLock(vfs.Exclusively)
+		if err := out.wr.TryLock(vfs.Exclusively); err != nil {
+			return err
+		}
+		out.reserved, err = w.reserveBehind(f, written.Size)
+		return err
 	}
 	verify := func(f vfs.File) error { return db.verify(f, r, out.written) }
 	err = vfs.ReplaceFile(db.fs, db.path, vfs.ReplaceOptions{Temp: temp, Verify: verify, Perm: db.opts.Mode}, write)
@@ -123,6 +131,24 @@ func (w *writer) replace(r reading, h codec.Header) (out replacement, err error)
 		db.poisoned = true // nothing more may go into the old file unless it is certain that it has kept its name
 	}
 	return out, err
+}
+
+// reserveBehind allocates the reserve for deletions in a new file, or the reserve of the old one would be lost with it.
+// A checkpoint that nobody asked for is not worth that: without space for the reserve it is put off. One that was asked
+// for may be what makes space.
+func (w *writer) reserveBehind(f vfs.File, size int64) (reserved int64, err error) {
+	n := w.db.opts.Reserve
+	if n <= 0 || w.st.codec.Traits().Rewrites {
+		return 0, nil
+	}
+	err = f.Allocate(size, n)
+	switch {
+	case err == nil:
+		return size + n, nil
+	case errors.Is(err, syscall.EOPNOTSUPP) || noSpace(err) && !w.unasked:
+		return 0, nil
+	}
+	return 0, err
 }
 
 // rewrite writes the file and cuts it to its length. It ends with ctx, if that is not nil.
@@ -225,7 +251,7 @@ func (w *writer) switchTo(out replacement) error {
 	next.live, next.header, next.linked = out.written.Live, out.written.Header, true
 	next.log.End = out.written.Size
 	next.blank = out.written.Size == 0
-	db.reserved = 0
+	db.reserved = out.reserved
 	if planted.On(planted.OldTruncated) {
 		_ = old.wr.Truncate(0)
 	}

@@ -90,8 +90,7 @@ func (w *writer) reserve(need int64, deletesOnly bool) error {
 		err = w.st.gen.wr.Allocate(end, want-end)
 	}
 	if noSpace(err) && deletesOnly {
-		// Allocating what is allocated already needs no space.
-		err = w.st.gen.wr.Allocate(end, need)
+		err = w.useReserve(end, need)
 	}
 	if errors.Is(err, syscall.EOPNOTSUPP) {
 		return nil // the append is the test
@@ -105,6 +104,19 @@ func (w *writer) restoreReserve() {
 	if !w.db.codec.Traits().Rewrites && !w.st.blank {
 		_ = w.reserve(0, false)
 	}
+}
+
+// useReserve makes sure that need bytes can be appended in space that is allocated already.
+func (w *writer) useReserve(end, need int64) error {
+	err := w.st.gen.wr.Allocate(end, need)
+	if !noSpace(err) {
+		return err
+	}
+	// XFS wants free blocks even to allocate what is allocated. If there is space behind the end the append is the test.
+	if info, e := w.st.gen.wr.Stat(); e == nil && info.Blocks*512 >= end+need {
+		return nil
+	}
+	return err
 }
 
 // execute carries out a plan. On an error the file is as it was, or will be when it is next opened, unless the error is

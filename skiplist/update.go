@@ -49,6 +49,8 @@ type writer struct {
 	st *state // the newest committed state, which the writer's commits move on
 	// ctx, if set, ends a checkpoint that the caller has asked for; a commit is never ended half-way.
 	ctx context.Context
+	// unasked is set during a checkpoint that the caller has not asked for.
+	unasked bool
 }
 
 // beginWrite waits for the turn and the lock and finds out the newest state.
