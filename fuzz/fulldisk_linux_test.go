@@ -110,7 +110,10 @@ func TestFullDisk(t *testing.T) {
 	}
 	needTmpfs(t)
 	const page = 4 << 10
-	step, rounds, ample := int64(campaign(23*page, page)), campaign(600, 3000), int64(768<<10)
+	step, rounds, ample := int64(page), 3000, int64(768<<10)
+	if !long() {
+		step, rounds = 24*page, 600
+	}
 	for _, f := range formats {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel()
@@ -214,20 +217,20 @@ func TestNoInodes(t *testing.T) {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel()
 			j := &judge{format: f, cyrus: startCyrus(t)}
-			written, refused := 0, 0
-			for inodes := 1; inodes <= campaign(4, 12); inodes++ { // the root directory has one of them
+			written, refused, most := 0, 0, min(campaign(4, 12), 20)
+			for inodes := 1; inodes <= most; inodes++ { // the root directory has one of them
 				name := cell(f, inodes)
 				if !chosen(name) {
 					continue
 				}
-				u, err := fillTmpfs(filepath.Join(t.TempDir(), "disk"), 8<<20, inodes, campaign(600, 3000), j)
+				u, err := fillTmpfs(filepath.Join(t.TempDir(), "disk"), 8<<20, inodes, 150*most, j)
 				if err != nil {
 					failCell(t, name, err, nil)
 				}
 				written, refused = written+u.written, refused+u.refused
 			}
 			require.NotZero(t, refused, "inodes never ran out")
-			t.Logf("%d numbers of inodes: %d changes acknowledged, %d refused, 0 lost", campaign(4, 12), written, refused)
+			t.Logf("%d numbers of inodes: %d changes acknowledged, %d refused, 0 lost", most, written, refused)
 		})
 	}
 }

@@ -22,6 +22,9 @@ import (
 
 var formats = []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip, skiplist.Flat}
 
+// long tells whether this is a campaign and not go test ./...
+func long() bool { return campaign(0, 1) > 0 }
+
 // childMax is how long a child may take: one that hangs is a failure.
 const childMax = 60 * time.Second
 
