@@ -102,9 +102,9 @@ func (u *full) goOn(db *skiplist.DB) error {
 	return nil
 }
 
-// TestFullDisk overwrites 300 keys 3,000 times on a tmpfs of every size, from one page to ample: what was acknowledged
+// TestFullTmpfs overwrites 300 keys 3,000 times on a tmpfs of every size, from one page to ample: what was acknowledged
 // is there with its last value, for us and for the real Cyrus, and when the disk gets larger work goes on.
-func TestFullDisk(t *testing.T) {
+func TestFullTmpfs(t *testing.T) {
 	if !namespaced(t) {
 		return
 	}
