@@ -120,6 +120,21 @@ func TestEverySector(t *testing.T) {
 	}
 }
 
+// TestTornTerminator crashes while the records are written, such that only the last byte of the last terminator is on the
+// disk: it looks like a COMMIT.
+func TestTornTerminator(t *testing.T) {
+	d := built(t, []op{set("a", "1")})
+	p, _ := d.Plan(t, set("b", string(make([]byte, 1000))), set("c", "3"))
+	b := perform(d.B, p.Phases[0])
+	for from := len(d.B); from < len(b); from++ {
+		torn := clone(b)
+		clear(torn[from : len(b)-1])
+		_, live, log := replayed(t, torn, codec.ReplayOptions{})
+		require.Equal(t, codec.Torn, log.State, "%#x: %s", from, log.Problem)
+		require.Equal(t, 1, live.Len())
+	}
+}
+
 // TestCurlevelBeforeCommit holds that no crash leaves a record above curlevel once its transaction is committed: Cyrus's
 // recovery would not mend that.
 func TestCurlevelBeforeCommit(t *testing.T) {

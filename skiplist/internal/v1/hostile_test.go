@@ -234,7 +234,7 @@ func TestSalvage(t *testing.T) {
 	})
 	t.Run("a DELETE", func(t *testing.T) {
 		b := clone(d.B)
-		put32(b, int64(len(b))-12, 99)
+		put32(b, int64(len(b))-12, typeDelete|64)
 		got, log := salvaged(t, b, false)
 		require.Equal(t, append([]string{"base05=checkpointed"}, all...), moved(got, "base05=checkpointed"))
 		require.Equal(t, codec.Damaged, log.State)

@@ -103,20 +103,38 @@ func (r *replay) chain(start int64) bool {
 	return false
 }
 
-// endsInCommit tells whether the file ends, behind at, as only a committed one does: with a COMMIT word, or one in which
-// a single bit is wrong and that stands where the word was expected. No crash leaves that: the word is written alone,
-// after all else is on the disk.
+// endsInCommit tells whether the file ends, behind at, as only a committed one does: with the end of an ADD or a DELETE
+// and a COMMIT, in all of which at most single bits are wrong. A crash does not leave that: the COMMIT is written alone,
+// after all else is on the disk. (The word before it matters: the right part of a torn FFFFFFFF looks like a COMMIT.)
 func (r *replay) endsInCommit(at int64) bool {
 	last := r.end - commitSize
-	if r.end%word != 0 || last < at {
+	if r.end%word != 0 || last < at || last < emptySize+deleteSize {
 		return false
 	}
-	w, err := r.word(last)
+	if last == at {
+		return r.txn.n > 0 && r.differs(last, typeCommit) == 1
+	}
+	if r.differs(last, typeCommit) != 0 {
+		return false
+	}
+	if r.differs(last-word, terminator) <= 1 {
+		return true
+	}
+	target, err := r.word(last - word)
+	if err != nil || r.differs(last-deleteSize, typeDelete) > 1 {
+		return false
+	}
+	_, readable := r.at(int64(target))
+	return readable && int64(target) < at
+}
+
+// differs counts the bits in which the word at off differs from want.
+func (r *replay) differs(off int64, want uint32) int {
+	w, err := r.word(off)
 	if err != nil {
-		return false
+		return 8 * word
 	}
-	wrong := bits.OnesCount32(w ^ typeCommit)
-	return wrong == 0 || wrong == 1 && last == at && r.txn.n > 0
+	return bits.OnesCount32(w ^ want)
 }
 
 // possible tells whether the references of a log record make sense.
