@@ -3,14 +3,16 @@ package main
 import (
 	"errors"
 	"os/exec"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mailspine/mailspine/internal/demo"
 )
 
-func newDemo() *cobra.Command {
-	return &cobra.Command{
+func newDemo(s streams) *cobra.Command {
+	var kind string
+	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Re-enact the outage: core dumps fill the disk while the mailbox list is changed",
 		Long: "Re-enact the outage on a small disk of its own: core dumps fill it while the mailbox list is being changed. Nothing\n" +
@@ -27,7 +29,10 @@ func newDemo() *cobra.Command {
 			if !o.text() {
 				return usageError("the demo is a story: it has no JSON")
 			}
-			err = demo.Main(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if !slices.Contains(demo.Kinds, kind) {
+				return usageError("--disk is one of %v, not %q", demo.Kinds, kind)
+			}
+			err = demo.Main(cmd.Context(), demo.Options{Out: s.out, Err: s.err, Color: s.outTerminal, Kind: kind})
 			var exit *exec.ExitError
 			if errors.As(err, &exit) && exit.ExitCode() > 0 {
 				return &exitError{exit.ExitCode(), nil} // the child has said why
@@ -35,4 +40,6 @@ func newDemo() *cobra.Command {
 			return err
 		},
 	}
+	c.Flags().StringVar(&kind, "disk", "auto", "the small disk: tmpfs, limit (on the size of files), or auto for the first that can be had")
+	return c
 }

@@ -44,7 +44,7 @@ func runScripts(t *testing.T, dir string) {
 			// Every user may work here, and no locale and no terminal decides what is printed.
 			env.Setenv("LC_ALL", "C")
 			env.Setenv("CYRUS", cyrusDir())
-			return os.Chmod(env.WorkDir, 0o777)
+			return errors.Join(os.Chmod(env.WorkDir, 0o777), os.Chmod(filepath.Join(env.WorkDir, ".tmp"), 0o1777))
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": scriptStatus, "damage": scriptDamage, "tear": scriptTear, "remember": scriptRemember,

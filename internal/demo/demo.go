@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,34 +17,92 @@ import (
 	"github.com/mailspine/mailspine/skiplist"
 )
 
-// Run plays the story in dir, which lies on the small disk that disk describes, and tells it on w. It returns an error
-// if anything that was acknowledged is lost, or if the story cannot be played.
-func Run(ctx context.Context, w io.Writer, dir, disk string) error {
-	s := &story{w: w, dir: dir, fs: vfs.OS()}
-	s.say("The outage, once more", "A mail server's metadata lies on a small disk: %s.", disk)
+// Disk is the small disk on which the story is played.
+type Disk interface {
+	// Describe says what it is, in one line or more.
+	Describe() []string
+	// Options are those with which databases are opened on it.
+	Options() skiplist.Options
+	// Fill takes the space away while refused counts what it keeps others from, until that is enough. It tells how.
+	Fill(ctx context.Context, db string, refused func() int64) (how string, err error)
+	// HasReserve tells whether the space that a database keeps in reserve is of use once the disk is full.
+	HasReserve() bool
+	// Free gives the space back.
+	Free() error
+	// Close ends what the disk did to this process.
+	Close() error
+}
+
+// Options are the choices of [Main].
+type Options struct {
+	Out, Err io.Writer
+	// Color is set if Out is a terminal.
+	Color bool
+	// Kind is the kind of disk: tmpfs, limit, or auto, which stands for the first of them that can be had.
+	Kind string
+}
+
+// Kinds are the values of Options.Kind.
+var Kinds = []string{"auto", "tmpfs", "limit"}
+
+// Run plays the story in dir, which lies on the disk, and tells it. It returns an error if anything that was acknowledged
+// is lost, if a refused change has left a trace, if a read failed, or if the story cannot be played.
+func Run(ctx context.Context, o Options, dir string, disk Disk) error {
+	s := &story{w: o.Out, color: o.Color, dir: dir, disk: disk, fs: vfs.OS()}
+	s.head("The night the disk filled up")
+	for i, line := range disk.Describe() {
+		s.row([]string{"the disk", ""}[min(i, 1)], "%s", line)
+	}
+	s.row("the story", "%d writers change the mailbox list, a reader reads it, and the space runs out", writers)
 	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
 		if err := s.play(ctx, f); err != nil {
 			return fmt.Errorf("demo, %s: %w", f, err)
 		}
 	}
-	s.say("What you saw", "Every change that was acknowledged survived; every change that was refused left no trace.")
+	s.head("What you saw")
+	for _, t := range s.totals {
+		s.row(string(t.format), "%d changes acknowledged, every one survived; %d refused, none left a trace", t.acks, t.refused)
+	}
+	s.row("yours", "mailspine db check FILE looks at a database of your own, and only reads it")
 	return nil
 }
 
 type story struct {
-	w   io.Writer
-	dir string
-	fs  vfs.FS
+	w      io.Writer
+	color  bool
+	dir    string
+	disk   Disk
+	fs     vfs.FS
+	totals []total
 }
 
-func (s *story) say(title, format string, args ...any) {
-	if title != "" {
-		fmt.Fprintf(s.w, "\n== %s\n\n", title)
+type total struct {
+	format        skiplist.Format
+	acks, refused int64
+}
+
+// head begins a part of the story, row tells one thing in it.
+func (s *story) head(title string) {
+	if s.color {
+		title = "\x1b[1m" + title + "\x1b[m"
 	}
-	fmt.Fprintf(s.w, "   "+format+"\n", args...)
+	fmt.Fprintf(s.w, "\n%s\n\n", title)
 }
 
-// mailboxes is how many mailboxes the list begins with, writers how many change it at once.
+func (s *story) row(what, format string, args ...any) {
+	fmt.Fprintf(s.w, "  %-23s %s\n", what, fmt.Sprintf(format, args...))
+}
+
+// good marks a number that has to be what it is.
+func (s *story) good(text string) string {
+	if s.color {
+		return "\x1b[32m" + text + "\x1b[m"
+	}
+	return text
+}
+
+// mailboxes is how many mailboxes the list begins with, writers how many change it at once. Each writer has mailboxes of
+// its own, so that what has to be in the file is known without making them wait for each other.
 const (
 	mailboxes = 500
 	writers   = 4
@@ -52,8 +110,10 @@ const (
 
 func (s *story) play(ctx context.Context, f skiplist.Format) error {
 	path := filepath.Join(s.dir, "mailboxes-"+string(f)+".db")
-	s.say("The mailbox list in Cyrus's format "+string(f), "%s: %d mailboxes.", filepath.Base(path), mailboxes)
-	db, err := skiplist.Open(ctx, path, skiplist.Options{Format: f, Create: true})
+	s.head(fmt.Sprintf("A mailbox list in Cyrus's format %s, %d mailboxes", f, mailboxes))
+	o := s.disk.Options()
+	o.Format, o.Create = f, true
+	db, err := skiplist.Open(ctx, path, o)
 	if err != nil {
 		return err
 	}
@@ -68,106 +128,37 @@ func (s *story) play(ctx context.Context, f skiplist.Format) error {
 	if err := s.deleteOnFullDisk(ctx, l); err != nil {
 		return err
 	}
-	if err := s.compare(ctx, l, "while the disk is full"); err != nil {
+	if err := s.compare(ctx, l); err != nil {
 		return err
 	}
-	if err := s.fs.Unlink(filepath.Join(s.dir, "core")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.disk.Free(); err != nil {
 		return err
 	}
-	before := l.acks.Load()
-	if err := l.work(ctx, 300); err != nil {
+	const more = 300
+	if err := l.work(ctx, more); err != nil {
 		return err
 	}
-	s.say("", "The core dumps are removed: %d more changes, none refused.", l.acks.Load()-before)
-	if err := s.compare(ctx, l, "after the disk has space again"); err != nil {
+	s.row("3  space again", "%d more changes, %s", more, s.good("none refused"))
+	if err := s.compare(ctx, l); err != nil {
 		return err
 	}
 	if err := s.damageAndSalvage(ctx, db, path); err != nil {
 		return err
 	}
+	s.totals = append(s.totals, total{f, l.acks.Load(), l.refused.Load()})
 	return s.fs.Unlink(path)
 }
 
-// ledger remembers what was acknowledged.
-type ledger struct {
-	db    *skiplist.DB
-	mu    sync.Mutex
-	acked map[string]string
-
-	acks, refused, reads, badReads atomic.Int64
-}
-
-func name(i int) string { return fmt.Sprintf("user.u%04d", i) }
-
-func (l *ledger) fill(ctx context.Context) error {
-	return l.db.Update(ctx, func(tx *skiplist.Tx) error {
-		for i := range mailboxes {
-			v := fmt.Sprintf("%%(A %%(u%04d lrswipkxtecdan) I %032x P default)", i, i)
-			if err := tx.Put([]byte(name(i)), []byte(v)); err != nil {
-				return err
-			}
-			l.acked[name(i)] = v
-		}
-		return nil
-	})
-}
-
-// change makes one change, durably, and notes whether it was acknowledged. A refusal for want of space is no error.
-func (l *ledger) change(ctx context.Context, key, value string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var err error
-	if value == "" {
-		err = l.db.Delete(ctx, []byte(key))
-	} else {
-		err = l.db.Put(ctx, []byte(key), []byte(value))
-	}
-	switch {
-	case errors.Is(err, skiplist.ErrNoSpace):
-		l.refused.Add(1)
-		return nil
-	case err != nil:
-		return err
-	}
-	l.acks.Add(1)
-	if value == "" {
-		delete(l.acked, key)
-	} else {
-		l.acked[key] = value
-	}
-	return nil
-}
-
-// work changes the list n times; every change has to succeed.
-func (l *ledger) work(ctx context.Context, n int) error {
-	refused := l.refused.Load()
-	for i := range n {
-		if err := l.change(ctx, name(i%mailboxes), fmt.Sprintf("%%(A %%() I %032x P default)", i)); err != nil {
-			return err
-		}
-	}
-	if l.refused.Load() != refused {
-		return errors.New("a change was refused although there is space")
-	}
-	return nil
-}
-
-// fillDisk lets the core dumps grow while writers change the list and readers read it.
+// fillDisk takes the space away while writers change the list and a reader reads it.
 func (s *story) fillDisk(ctx context.Context, l *ledger) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
-	var readErr error
+	var stop atomic.Bool
 	errs := make(chan error, writers+1)
-	stop := make(chan struct{})
 	for w := range writers {
 		wg.Go(func() {
-			for i := w; ; i += writers {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for i := w; !stop.Load(); i += writers {
 				if err := l.change(ctx, name(i%mailboxes), fmt.Sprintf("%%(A %%(round %d) I %032x P default)", i, i)); err != nil {
 					errs <- err
 					return
@@ -176,122 +167,119 @@ func (s *story) fillDisk(ctx context.Context, l *ledger) error {
 		})
 	}
 	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
+		for ; !stop.Load(); l.reads.Add(1) {
 			if _, err := l.db.Get(ctx, []byte(name(mailboxes/2))); err != nil {
-				l.badReads.Add(1)
-				readErr = err
+				errs <- fmt.Errorf("a read failed: %w", err)
+				return
 			}
-			l.reads.Add(1)
 		}
 	})
-	size, err := s.dumpCore(ctx, l)
-	close(stop)
+	how, err := s.disk.Fill(ctx, l.db.Path(), l.refused.Load)
+	stop.Store(true)
 	wg.Wait()
 	select {
 	case e := <-errs:
-		err = errors.Join(err, e)
+		err = errors.Join(e, err)
 	default:
 	}
 	if err != nil {
 		return err
 	}
-	s.say("", "Core dumps have filled the disk (%d KiB) while %d writers changed the list:", size>>10, writers)
-	s.say("", "%6d changes acknowledged, %d refused with ErrNoSpace, %d reads, %d of them failed.",
-		l.acks.Load(), l.refused.Load(), l.reads.Load(), l.badReads.Load())
-	if l.badReads.Load() > 0 {
-		return fmt.Errorf("reads failed: %w", readErr)
-	}
+	s.row("1  space runs out", "%s", how)
+	s.row("", "%d changes acknowledged, %d refused with ErrNoSpace", l.acks.Load(), l.refused.Load())
+	s.row("", "%d reads meanwhile, %s", l.reads.Load(), s.good("none failed"))
 	return nil
-}
-
-// dumpCore writes a core file until there is no space, and on until the writers were refused.
-func (s *story) dumpCore(ctx context.Context, l *ledger) (size int64, err error) {
-	f, err := s.fs.Open(filepath.Join(s.dir, "core"), vfs.ReadWrite|vfs.Create, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	block := make([]byte, 16<<10)
-	for n := len(block); l.refused.Load() < 50; {
-		if err := ctx.Err(); err != nil {
-			return size, fmt.Errorf("the disk did not fill up: %w", err)
-		}
-		k, err := f.WriteAt(block[:n], size)
-		size += int64(k)
-		if err != nil { // full: take what is left in small pieces, and what others free
-			n = 512
-			time.Sleep(time.Millisecond)
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return size, nil
 }
 
 // deleteOnFullDisk shows that the reserve lets deletions through.
 func (s *story) deleteOnFullDisk(ctx context.Context, l *ledger) error {
-	before, refused := l.acks.Load(), l.refused.Load()
+	before := l.refused.Load()
 	const n = 100
+	if !s.disk.HasReserve() {
+		s.row("2  still no space", "deletions wait too: the reserve is space on a disk, and a limit is a limit all the same")
+		return nil
+	}
 	for i := range n {
 		if err := l.change(ctx, name(i), ""); err != nil {
 			return err
 		}
 	}
-	s.say("", "On the full disk: %d of %d mailboxes deleted, %d refused (deletions use the reserve).",
-		l.acks.Load()-before, n, l.refused.Load()-refused)
+	refused := l.refused.Load() - before
+	s.row("2  still no space", "%d of %d mailboxes deleted, out of the reserve", n-refused, n)
+	if refused > 0 {
+		return fmt.Errorf("%d of %d deletions were refused although there is a reserve", refused, n)
+	}
 	return nil
 }
 
 // compare holds what is in the file, opened anew, against what was acknowledged.
-func (s *story) compare(ctx context.Context, l *ledger, when string) error {
-	db, err := skiplist.Open(ctx, l.db.Path(), skiplist.Options{ReadOnly: true})
+func (s *story) compare(ctx context.Context, l *ledger) error {
+	d, err := l.differences(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	lost, stale, extra := 0, 0, 0
-	err = db.View(ctx, func(r *skiplist.Snapshot) error {
-		for k, want := range l.acked {
-			got, err := r.Get([]byte(k))
-			switch {
-			case errors.Is(err, skiplist.ErrNotFound):
-				lost++
-			case err != nil:
-				return err
-			case string(got) != want:
-				stale++
-			}
-		}
-		extra = r.Len() - (len(l.acked) - lost)
-		return nil
-	})
-	if err != nil {
-		return err
+	text := fmt.Sprintf("%d lost, %d stale, %d back from the dead", d.lost, d.stale, d.extra)
+	if d == (differences{}) {
+		text = s.good(text)
 	}
-	s.say("", "Acknowledged records %s: %d; lost: %d, stale: %d, back from the dead: %d.", when, len(l.acked), lost, stale, extra)
-	if lost+stale+extra > 0 {
-		return errors.New("acknowledged changes are lost")
+	s.row("   the file, reopened", "%d acknowledged records: %s", len(l.acked), text)
+	if d != (differences{}) {
+		return errors.New("the file is not what was acknowledged")
 	}
 	return nil
 }
 
 // damagedBytes is how much of a file is destroyed: more than a record, so that it shows also in a format that has no
-// checksums.
-const damagedBytes = 256
+// checksums. mostUnderDamage is how many records can be touched by it.
+const (
+	damagedBytes    = 256
+	mostUnderDamage = 4
+)
 
 // damageAndSalvage destroys a few records in the middle of a copy and collects the rest.
 func (s *story) damageAndSalvage(ctx context.Context, db *skiplist.DB, path string) error {
-	copyPath, out := path+".damaged", path+".salvaged"
-	defer s.fs.Unlink(copyPath)
-	defer s.fs.Unlink(out)
-	if err := db.BackupFile(ctx, copyPath); err != nil {
+	damaged, out := path+".damaged", path+".salvaged"
+	defer func() {
+		_ = s.fs.Unlink(damaged)
+		_ = s.fs.Unlink(out)
+	}()
+	if err := db.BackupFile(ctx, damaged); err != nil {
 		return err
 	}
-	f, err := s.fs.Open(copyPath, vfs.ReadWrite, 0)
+	if err := zeroMiddle(s.fs, damaged); err != nil {
+		return err
+	}
+	s.row("4  a copy is damaged", "%d bytes in its middle are overwritten with zeros", damagedBytes)
+	found, err := skiplist.Check(ctx, damaged, skiplist.Options{})
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return errors.New("the check does not see the damage")
+	}
+	for i, x := range found {
+		detail, _, _ := strings.Cut(x.Detail, ";")
+		s.row([]string{"   db check", ""}[min(i, 1)], "%s at %#x: %s", x.Severity, x.Offset, detail)
+	}
+	if _, err := skiplist.Open(ctx, damaged, skiplist.Options{}); !errors.Is(err, skiplist.ErrDamaged) {
+		return fmt.Errorf("the damaged copy was opened for writing: %v", err)
+	}
+	s.row("   db set", "refused: nothing is written to a damaged file")
+	res, err := skiplist.Salvage(ctx, damaged, out, skiplist.SalvageOptions{})
+	if err != nil {
+		return err
+	}
+	records := db.Stats().Records
+	s.row("   db salvage", "%s into a new file; the %d under the zeros are gone",
+		s.good(fmt.Sprintf("%d of %d records", res.Records, records)), records-res.Records)
+	if res.Records < records-mostUnderDamage || res.Records > records {
+		return errors.New("the salvage missed records")
+	}
+	return nil
+}
+
+func zeroMiddle(fsys vfs.FS, path string) error {
+	f, err := fsys.Open(path, vfs.ReadWrite, 0)
 	if err != nil {
 		return err
 	}
@@ -299,32 +287,5 @@ func (s *story) damageAndSalvage(ctx context.Context, db *skiplist.DB, path stri
 	if err == nil {
 		_, err = f.WriteAt(make([]byte, damagedBytes), info.Size/2&^7)
 	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	s.say("", "Now a copy is damaged: %d bytes in its middle are zero. mailspine db check says:", damagedBytes)
-	found, err := skiplist.Check(ctx, copyPath, skiplist.Options{})
-	if err != nil {
-		return err
-	}
-	for _, x := range found {
-		x.Path = filepath.Base(x.Path)
-		s.say("", "  %s", x)
-	}
-	if _, err := skiplist.Open(ctx, copyPath, skiplist.Options{}); !errors.Is(err, skiplist.ErrDamaged) {
-		return fmt.Errorf("the damaged copy was opened for writing: %v", err)
-	}
-	res, err := skiplist.Salvage(ctx, copyPath, out, skiplist.SalvageOptions{})
-	if err != nil {
-		return err
-	}
-	total := db.Stats().Records
-	s.say("", "Writing to it is refused. mailspine db salvage brings out %d of %d records.", res.Records, total)
-	if res.Records < total-4 || res.Records > total {
-		return errors.New("the salvage missed records")
-	}
-	return nil
+	return errors.Join(err, f.Close())
 }

@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// diskBytes is the size of the small disk.
-const diskBytes = 1 << 20
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/skiplist"
+)
 
 // Environment variables for the child that plays the story on the small disk.
 const (
@@ -25,20 +26,21 @@ const (
 
 // Main plays the story on a small disk that it makes and removes: a tmpfs in a mount namespace of its own, which needs no
 // privilege where user namespaces are allowed; else a limit on the size of files stands in for the disk.
-func Main(ctx context.Context, out, errOut io.Writer) error {
+func Main(ctx context.Context, o Options) error {
 	if dir := os.Getenv(envDir); dir != "" {
-		return child(ctx, out, dir, os.Getenv(envKind))
+		return child(ctx, o, dir, os.Getenv(envKind))
 	}
 	dir, err := os.MkdirTemp("", "mailspine-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	err = errNoDisk
-	for _, kind := range []string{"tmpfs", "limit"} {
-		if err = parent(ctx, out, errOut, dir, kind); !errors.Is(err, errNoDisk) {
-			break
-		}
+	if o.Kind != "auto" {
+		return parent(ctx, o, dir, o.Kind)
+	}
+	err = parent(ctx, o, dir, "tmpfs")
+	if errors.Is(err, errNoDisk) && ctx.Err() == nil {
+		err = parent(ctx, o, dir, "limit")
 	}
 	return err
 }
@@ -48,9 +50,11 @@ var errNoDisk = errors.New("no small disk can be made here")
 // exitNoDisk is how the child says so.
 const exitNoDisk = 77
 
-func parent(ctx context.Context, out, errOut io.Writer, dir, kind string) error {
+// parent runs this program once more, where it has a disk of its own.
+func parent(ctx context.Context, o Options, dir, kind string) error {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "demo")
-	cmd.Stdout, cmd.Stderr = out, errOut
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdout, cmd.Stderr = o.Out, o.Err
 	cmd.Env = append(os.Environ(), envDir+"="+dir, envKind+"="+kind)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if kind == "tmpfs" {
@@ -73,8 +77,10 @@ func parent(ctx context.Context, out, errOut io.Writer, dir, kind string) error 
 	return err
 }
 
-func child(ctx context.Context, out io.Writer, dir, kind string) error {
-	disk := "a tmpfs of " + strconv.Itoa(diskBytes>>10) + " KiB"
+// child has a mount namespace of its own, if kind is tmpfs, and plays the story in it.
+func child(ctx context.Context, o Options, dir, kind string) error {
+	sub := filepath.Join(dir, "conf")
+	var disk Disk = &limited{}
 	if kind == "tmpfs" {
 		// The mounts of this namespace must not show in the one it came from.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -83,19 +89,111 @@ func child(ctx context.Context, out io.Writer, dir, kind string) error {
 		if err := unix.Mount("demo", dir, "tmpfs", 0, "size="+strconv.Itoa(diskBytes)); err != nil {
 			os.Exit(exitNoDisk)
 		}
-	} else {
-		disk = "files may have " + strconv.Itoa(limitBytes>>10) + " KiB each (a resource limit: no tmpfs can be mounted here)"
-		lim := unix.Rlimit{Cur: limitBytes, Max: limitBytes}
-		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &lim); err != nil {
-			return fmt.Errorf("limit the size of files: %w", err)
-		}
+		disk = &mounted{dir: sub}
 	}
-	sub := filepath.Join(dir, "conf")
 	if err := os.Mkdir(sub, 0o700); err != nil {
 		return err
 	}
-	return Run(ctx, out, sub, disk)
+	return errors.Join(Run(ctx, o, sub, disk), disk.Close())
 }
 
-// limitBytes is the limit on a file's size where no disk can be mounted.
-const limitBytes = 128 << 10
+// enough is how many changes have to be refused until the disk counts as full.
+const enough = 50
+
+// diskBytes is the size of the small disk.
+const diskBytes = 1 << 20
+
+// mounted is a small file system.
+type mounted struct{ dir string }
+
+func (m *mounted) Describe() []string {
+	return []string{fmt.Sprintf("a file system of %d KiB in memory, mounted for this demo alone", diskBytes>>10)}
+}
+
+func (m *mounted) Options() skiplist.Options { return skiplist.Options{} }
+func (m *mounted) Close() error              { return nil }
+func (m *mounted) HasReserve() bool          { return true }
+
+// core is the file that eats the disk.
+func (m *mounted) core() string { return filepath.Join(m.dir, "core") }
+
+// Fill writes a core file until there is no space, and on until enough was refused: what others free it takes.
+func (m *mounted) Fill(ctx context.Context, _ string, refused func() int64) (string, error) {
+	f, err := vfs.OS().Open(m.core(), vfs.ReadWrite|vfs.Create, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	block := make([]byte, 16<<10)
+	var size int64
+	for n := len(block); refused() < enough; time.Sleep(time.Millisecond) {
+		if err := ctx.Err(); err != nil {
+			return "", fmt.Errorf("the disk did not fill up: %w", err)
+		}
+		k, err := f.WriteAt(block[:n], size)
+		size += int64(k)
+		if err != nil { // full: take what is left in small pieces
+			n = 512
+		}
+	}
+	return fmt.Sprintf("core dumps of %d KiB take every block there is", size>>10), nil
+}
+
+// Free removes the core file.
+func (m *mounted) Free() error {
+	if err := vfs.OS().Unlink(m.core()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// limited is no disk of its own, but a limit of this process on the size of files, which is lowered for a while.
+type limited struct{ before *unix.Rlimit }
+
+func (l *limited) Describe() []string {
+	return []string{
+		"none can be mounted here: a limit on the size of files stands in for it,",
+		"and checkpoints are off, because the limit would not keep them from working",
+	}
+}
+
+func (l *limited) Options() skiplist.Options { return skiplist.Options{ManualCheckpoint: true} }
+func (l *limited) Close() error              { return l.Free() }
+func (l *limited) HasReserve() bool          { return false }
+
+// roomBytes is how much a file may still grow under the limit.
+const roomBytes = 32 << 10
+
+// Fill sets the limit a little behind the end of the database, and waits until enough was refused.
+func (l *limited) Fill(ctx context.Context, db string, refused func() int64) (string, error) {
+	info, err := vfs.OS().Stat(db)
+	if err != nil {
+		return "", err
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+		return "", fmt.Errorf("ask for the limit on files: %w", err)
+	}
+	limit := uint64(info.Size + roomBytes)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit, Max: was.Max}); err != nil {
+		return "", fmt.Errorf("limit the size of files: %w", err)
+	}
+	l.before = &was
+	for refused() < enough {
+		if err := ctx.Err(); err != nil {
+			return "", fmt.Errorf("the limit was not reached: %w", err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Sprintf("no file may grow beyond %d KiB any more", limit>>10), nil
+}
+
+// Free lifts the limit.
+func (l *limited) Free() error {
+	if l.before == nil {
+		return nil
+	}
+	err := unix.Setrlimit(unix.RLIMIT_FSIZE, l.before)
+	l.before = nil
+	return err
+}

@@ -5,10 +5,9 @@ package demo
 import (
 	"context"
 	"errors"
-	"io"
 )
 
 // Main plays the story on a small disk. Only Linux can make one without privileges.
-func Main(context.Context, io.Writer, io.Writer) error {
+func Main(context.Context, Options) error {
 	return errors.New("the demo needs Linux")
 }

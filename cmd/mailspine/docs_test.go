@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/skiplist"
+)
+
+// section is a heading of a Markdown page with the commands under it: the lines that are indented.
+type section struct {
+	title    string
+	commands []string
+}
+
+func sections(t *testing.T, page string) (list []section) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimRight(line, "\n")
+		if title, ok := strings.CutPrefix(line, "## "); ok {
+			list = append(list, section{title: title})
+		} else if command, ok := strings.CutPrefix(line, "    "); ok && len(list) > 0 {
+			s := &list[len(list)-1]
+			s.commands = append(s.commands, command)
+		}
+	}
+	return list
+}
+
+// fixture makes a store with a mailbox list and a backup of it, and brings the list into a state.
+func fixture(t *testing.T, state string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	imap := filepath.Join(dir, "imap")
+	require.NoError(t, os.MkdirAll(filepath.Join(imap, "backup"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "imapd.conf"), []byte("configdirectory: "+imap+"\n"), 0o644))
+	list := filepath.Join(imap, "mailboxes.db")
+	db, err := skiplist.Open(t.Context(), list, skiplist.Options{Create: true})
+	require.NoError(t, err)
+	for i := range 60 {
+		require.NoError(t, db.Put(t.Context(), fmt.Appendf(nil, "user.u%03d", i), []byte(strings.Repeat("default ", 9))))
+	}
+	for _, name := range []string{"user.fred", "user.fred.Trash"} {
+		require.NoError(t, db.Put(t.Context(), []byte(name), []byte("default")))
+	}
+	require.NoError(t, db.Checkpoint(t.Context()))
+	require.NoError(t, db.BackupFile(t.Context(), filepath.Join(imap, "backup", "mailboxes.db")))
+	require.NoError(t, db.Close())
+	b, err := os.ReadFile(list)
+	require.NoError(t, err)
+	switch state {
+	case "torn":
+		b = append(b, "half a transaction.."...)
+	case "damaged":
+		clear(b[len(b)/2 : len(b)/2+256])
+	}
+	require.NoError(t, os.WriteFile(list, b, 0o644))
+	return dir
+}
+
+var (
+	wanted  = regexp.MustCompile(`\s*# exit status (\d+)$`)
+	crontab = regexp.MustCompile(`^\S+ \S+ \S+ \S+ \S+ root (.*)$`)
+)
+
+// inStore puts a store in the place of the example's.
+func inStore(dir, command string) string {
+	return strings.NewReplacer("/var/lib/imap", dir+"/imap", "/etc/imapd.conf", dir+"/imapd.conf", "/tmp/", dir+"/").Replace(command)
+}
+
+// runDoc runs a command of a page, and expects the exit status that stands behind it.
+func runDoc(t *testing.T, command string) {
+	t.Helper()
+	want := 0
+	if m := wanted.FindStringSubmatch(command); m != nil {
+		want, _ = strconv.Atoi(m[1])
+		command = wanted.ReplaceAllString(command, "")
+	}
+	if m := crontab.FindStringSubmatch(command); m != nil {
+		command = strings.ReplaceAll(m[1], `\%`, "%")
+	}
+	out, err := exec.Command("sh", "-c", command).CombinedOutput()
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		require.NoError(t, err)
+	}
+	require.Equal(t, want, got, "%s\n%s", command, out)
+}
+
+// TestOperations runs every command of docs/operations.md, each section on a store in the state that it is about.
+func TestOperations(t *testing.T) {
+	states := map[string]string{"1. Stop, and look": "damaged", "3. Torn by a crash": "torn", "4. Damaged in the middle": "damaged"}
+	n := 0
+	for _, s := range sections(t, "../../docs/operations.md") {
+		t.Run(s.title, func(t *testing.T) {
+			dir := fixture(t, states[s.title])
+			delete(states, s.title)
+			for _, command := range s.commands {
+				runDoc(t, inStore(dir, command))
+				n++
+			}
+		})
+	}
+	require.Empty(t, states, "sections that are not on the page")
+	require.Greater(t, n, 25)
+}
+
+// TestReadme runs the commands of the README: the demo, and the operator's tour on a database. FILE stands for it, and
+// what follows two or more spaces is their description.
+func TestReadme(t *testing.T) {
+	all := map[string]section{}
+	for _, s := range sections(t, "../../README.md") {
+		all[s.title] = s
+	}
+	commands := all["Two commands"].commands
+	require.Len(t, commands, 2)
+	require.Regexp(t, `^go run ./cmd/mailspine demo\s+#`, commands[0])
+	require.Regexp(t, `^go test \./\.\.\.\s+#`, commands[1])
+	dir := fixture(t, "")
+	file := filepath.Join(dir, "imap", "mailboxes.db")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "commands"), []byte("GET user.fred\n"), 0o644))
+	gap := regexp.MustCompile(`  +`)
+	verbs := map[string]bool{}
+	for _, line := range all["An operator's tour"].commands {
+		command := gap.Split(line, 2)[0]
+		fields := strings.Fields(command)
+		require.GreaterOrEqual(t, len(fields), 4, line)
+		require.Equal(t, []string{"mailspine", "db"}, fields[:2], line)
+		verbs[fields[2]] = true
+		for i, f := range fields {
+			switch f {
+			case "FILE":
+				fields[i] = file
+			case "FILE2":
+				fields[i] = filepath.Join(dir, fields[2])
+			case "KEY":
+				fields[i] = "user.fred"
+			case "VALUE":
+				fields[i] = "'%(A %() P default)'"
+			case "PREFIX", "[PREFIX]":
+				fields[i] = "user."
+			case "commands":
+				fields[i] = filepath.Join(dir, "commands")
+			}
+		}
+		runDoc(t, strings.Join(fields, " "))
+	}
+	require.Len(t, verbs, 12, "all verbs but create")
+}
+
+// TestDocumentedFields compares the JSON fields that docs/operations.md lists with those that the verbs print.
+func TestDocumentedFields(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	listed := map[string]map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 || !strings.Contains(cells[1], "`") {
+			continue
+		}
+		names := map[string]bool{}
+		for _, m := range regexp.MustCompile("`([a-z0-9_]+)`").FindAllStringSubmatch(cells[2], -1) {
+			names[m[1]] = true
+		}
+		for _, m := range regexp.MustCompile("`([a-z]+)`").FindAllStringSubmatch(cells[1], -1) {
+			listed[m[1]] = names
+		}
+	}
+	field := regexp.MustCompile(`"([a-z0-9_]+)":`)
+	for _, state := range []string{"", "torn", "damaged"} {
+		dir := fixture(t, state)
+		file := filepath.Join(dir, "imap", "mailboxes.db")
+		for _, args := range []string{
+			"version", "db check", "db info", "db show", "db get user.fred", "db get none", "db dump", "db backup " + dir + "/copy",
+			"db salvage --out " + dir + "/saved", "db recover -n", "db recover", "db set a 1", "db delete a", "db repack", "db create -n",
+		} {
+			words := strings.Fields(args)
+			verb := words[0]
+			if verb == "db" {
+				verb = words[1]
+				words = append([]string{"db", verb, file}, words[2:]...)
+				if verb == "create" {
+					words[2] = dir + "/new"
+				}
+			}
+			out, _, _ := cli(t, nil, append(words, "--json")...)
+			for _, m := range field.FindAllStringSubmatch(out, -1) {
+				require.True(t, listed[verb][m[1]], "%s prints the field %q, which docs/operations.md does not list", verb, m[1])
+			}
+			require.NotEmpty(t, listed[verb], verb)
+		}
+	}
+}
