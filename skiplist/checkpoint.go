@@ -81,6 +81,11 @@ func (w *writer) commitByRewrite(tx *Tx) error {
 	}
 	// If only opening the new file failed the change is durable, and the next call finds the new file by its path.
 	w.db.stats.commits.Add(1)
+	if w.db.spares != nil && w.db.codec.Traits().Rewrites {
+		if err := w.db.spares.Prepare(w.db.path, out.written.Size); err != nil {
+			w.db.opts.Logger.Debug("no files are prepared for a full disk", "path", w.db.path, "error", err)
+		}
+	}
 	return nil
 }
 
@@ -101,14 +106,16 @@ func (w *writer) replace(r reading, h codec.Header) (out replacement, err error)
 			_ = out.wr.Close()
 		}
 	}()
-	temp := db.path + ".NEW"
 	write := func(f vfs.File) error {
 		written, err := db.rewrite(w.ctx, f, r, h)
 		if err != nil {
 			return err
 		}
 		out.written = written
-		if out.wr, err = db.fs.Open(temp, vfs.ReadWrite, 0); err != nil {
+		if out.wr != nil {
+			_ = out.wr.Close() // of a file that did not come to be
+		}
+		if out.wr, err = db.fs.Open(f.Name(), vfs.ReadWrite, 0); err != nil {
 			return err
 		}
 		if err := out.wr.TryLock(vfs.Exclusively); err != nil {
@@ -117,8 +124,12 @@ func (w *writer) replace(r reading, h codec.Header) (out replacement, err error)
 		out.reserved, err = w.reserveBehind(f, written.Size)
 		return err
 	}
-	verify := func(f vfs.File) error { return db.verify(f, r, out.written) }
-	err = vfs.ReplaceFile(db.fs, db.path, vfs.ReplaceOptions{Temp: temp, Verify: verify, Perm: db.opts.Mode}, write)
+	opts := vfs.ReplaceOptions{Perm: db.opts.Mode, Spares: db.spares}
+	opts.Verify = func(f vfs.File) error { return db.verify(f, r, out.written) }
+	if opts.Size, err = rewriteSize(r); err != nil {
+		return out, err
+	}
+	err = vfs.ReplaceFile(db.fs, db.path, opts, write)
 	db.stats.syncs.Add(2)
 	var notDurable *vfs.NotDurableError
 	if errors.As(err, &notDurable) {
@@ -151,7 +162,17 @@ func (w *writer) reserveBehind(f vfs.File, size int64) (reserved int64, err erro
 	return 0, err
 }
 
-// rewrite writes the file and cuts it to its length. It ends with ctx, if that is not nil.
+// rewriteSize is how large the file with the records of r will be, so that its space can be allocated before the first
+// byte is written: a checkpoint without space fails at once and leaves nothing behind.
+func rewriteSize(r reading) (n int64, err error) {
+	defer vfs.CatchFault(vfs.ArmFault(), r.view.Mem, &err)
+	if c, ok := r.codec.(codec.Sizer); ok {
+		return c.RewriteSize(r.view, r.live)
+	}
+	return 0, nil
+}
+
+// rewrite writes the new file. It ends with ctx, if that is not nil.
 func (db *DB) rewrite(ctx context.Context, f vfs.File, r reading, h codec.Header) (out codec.Rewritten, err error) {
 	defer vfs.CatchFault(vfs.ArmFault(), r.view.Mem, &err)
 	off := int64(0)

@@ -25,6 +25,7 @@ type DB struct {
 	compare func(a, b []byte) int
 	probing bool      // only looks whether another order fits
 	stamp   time.Time // the skipstamp, zero if there is none
+	spares  *vfs.Spares
 
 	state atomic.Pointer[state]
 
@@ -61,6 +62,9 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{path: path, opts: opts, fs: opts.FS, turn: make(chan struct{}, 1), writing: make(chan struct{})}
+	if opts.Prepared != "" && !opts.ReadOnly {
+		db.spares = vfs.NewSpares(opts.FS, opts.Prepared)
+	}
 	if err := db.open(ctx); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
@@ -235,9 +239,19 @@ func (db *DB) current(ctx context.Context) (*state, error) {
 	}
 }
 
-// isFresh tells whether the file has not changed since st.
+// isFresh tells whether the file has not changed since st. Of a format that is written anew at each commit it asks what
+// the path leads to: a file that has exchanged its name with another looks as before (XFS does not even change its
+// ctime).
 func (db *DB) isFresh(st *state) bool {
-	info, err := st.gen.rd.Stat()
+	var info vfs.Info
+	var err error
+	if db.codec.Traits().Rewrites {
+		if info, err = db.fs.Stat(db.path); err == nil && !info.SameFile(st.gen.id) {
+			return planted.On(planted.StaleSnapshot)
+		}
+	} else {
+		info, err = st.gen.rd.Stat()
+	}
 	return planted.On(planted.StaleSnapshot) || err == nil && st.unchanged(info)
 }
 

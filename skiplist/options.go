@@ -72,6 +72,10 @@ type Options struct {
 	// ManualCheckpoint leaves checkpoints to the caller; otherwise a commit that makes one due, by the rules of Cyrus,
 	// performs it.
 	ManualCheckpoint bool
+	// Prepared is a directory for prepared files, on the file system of the database and best for nothing else (with
+	// Cyrus <configdirectory>/mailspine): it is made if its parent exists, and any number of databases may share it. With
+	// it a flat database can still be changed when the disk is full. Empty stands for none.
+	Prepared string
 	// Skipstamp is the path of Cyrus's skipstamp file (<configdirectory>/db/skipstamp), if there is one: a skiplist file
 	// that was last recovered before that time is recovered before the first write.
 	Skipstamp string

@@ -181,7 +181,10 @@ func writeNew(ctx context.Context, db *DB, st *state, out string) error {
 		return err
 	}
 	verify := func(f vfs.File) error { return db.verify(f, r, w) }
-	err := vfs.ReplaceFile(db.fs, out, vfs.ReplaceOptions{Verify: verify, Perm: st.seen.Mode.Perm()}, write)
+	size, err := rewriteSize(r)
+	if err == nil {
+		err = vfs.ReplaceFile(db.fs, out, vfs.ReplaceOptions{Size: size, Verify: verify, Perm: st.seen.Mode.Perm()}, write)
+	}
 	if err != nil {
 		return writeError("write "+out, err)
 	}

@@ -107,7 +107,7 @@ func (f *dbFlags) choose(ss *session) error {
 
 // configure takes from imapd.conf what a database file does not say itself.
 func (ss *session) configure(c *imapconf.Config) {
-	ss.opts.Skipstamp = c.Skipstamp()
+	ss.opts.Skipstamp, ss.opts.Prepared = c.Skipstamp(), c.Prepared()
 	db := c.Database(ss.path)
 	if db.MailboxOrder && ss.opts.Order == skiplist.DefaultOrder {
 		ss.opts.Order = skiplist.MailboxOrder

@@ -82,6 +82,14 @@ func (c *Config) Skipstamp() string {
 	return filepath.Join(c.ConfigDirectory(), "db", "skipstamp")
 }
 
+// Prepared is the directory of prepared files, for databases that are written whole.
+func (c *Config) Prepared() string {
+	if c.ConfigDirectory() == "" {
+		return ""
+	}
+	return filepath.Join(c.ConfigDirectory(), "mailspine")
+}
+
 // use is one use that Cyrus makes of databases: which files, by which option, in which engine unless that is set. The
 // engines are those of Cyrus 2.5 and later.
 type use struct {

@@ -31,6 +31,7 @@ func TestRead(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "/var/lib/imap", c.ConfigDirectory())
 	require.Equal(t, "/var/lib/imap/db/skipstamp", c.Skipstamp())
+	require.Equal(t, "/var/lib/imap/mailspine", c.Prepared())
 	require.Equal(t, "cyrus  root", c.Get("admins", ""))
 	require.Equal(t, "x", c.Get("no option", "x"))
 	require.False(t, c.Bool("admins"))
@@ -53,6 +54,7 @@ func TestOwnPath(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "flat", c.Database("/fast/list").Engine)
 	require.Empty(t, c.Skipstamp())
+	require.Empty(t, c.Prepared())
 	require.False(t, c.Database("/fast/list").MailboxOrder)
 }
 

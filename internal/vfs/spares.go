@@ -47,11 +47,11 @@ var errNoSpare = errors.New("no prepared file is free and large enough")
 //
 // What a crash leaves of a replacement, step by step:
 //
-//	claim, allocate, write, cut, metadata, sync, verify   name: old; the spare: any content
-//	note the directory of name in the lock file           the same
-//	exchange                                              name: old, the spare: new; or name: new, the spare: old
-//	SyncDir of both directories returned nil              name: new, the spare: old
-//	clear the note                                        the same
+//	claim, write, cut, metadata, sync, verify     name: old; the spare: any content
+//	note the directory of name in the lock file   the same
+//	exchange                                      name: old, the spare: new; or name: new, the spare: old
+//	SyncDir of both directories returned nil      name: new, the spare: old
+//	clear the note                                the same
 //
 // So what was replaced must not be overwritten before both directories are synced: a crash could bring it back under
 // its name. Who claims a spare and finds a note (its writer was killed, or could not sync) syncs that directory first.
@@ -284,7 +284,7 @@ func (s *Spares) replace(name string, opts *ReplaceOptions, write func(File) err
 	for {
 		busy := -1
 		for _, k := range s.order(opts.Size) {
-			lock, f, err := s.claim(k, opts.Size)
+			lock, f, err := s.claim(k)
 			if err == nil {
 				err = s.swap(name, dir, f, lock, opts, write)
 				_ = lock.Close()
@@ -300,7 +300,9 @@ func (s *Spares) replace(name string, opts *ReplaceOptions, write func(File) err
 	}
 }
 
-// order lists the spares, the best first: those that need not be cut to the size, and then the smallest.
+// order lists the spares that have the blocks for size bytes, the best first: those that need not be cut to the size,
+// and then the smallest. What the file system says of the blocks has to do: asked to allocate what is allocated, XFS
+// without free space fails.
 func (s *Spares) order(size int64) []int {
 	type candidate struct {
 		k      int
@@ -329,8 +331,8 @@ func (s *Spares) order(size int64) []int {
 	return ks
 }
 
-// claim opens a spare with room for size bytes, and its lock. errNoSpare means that somebody holds the lock.
-func (s *Spares) claim(k int, size int64) (lock, f File, err error) {
+// claim opens a spare and its lock. errNoSpare means that somebody holds the lock.
+func (s *Spares) claim(k int) (lock, f File, err error) {
 	if lock, err = s.fs.Open(s.path(k)+".lock", ReadWrite|NoFollow, 0); err != nil {
 		return nil, nil, err
 	}
@@ -338,11 +340,7 @@ func (s *Spares) claim(k int, size int64) (lock, f File, err error) {
 		err = errNoSpare
 	}
 	if err == nil {
-		if f, err = s.idle(k, lock); err == nil && size > 0 {
-			if err = f.Allocate(0, size); err != nil {
-				_ = f.Close()
-			}
-		}
+		f, err = s.idle(k, lock)
 	}
 	if err != nil {
 		_ = lock.Close()
@@ -369,7 +367,9 @@ func (s *Spares) swap(name, dir string, f, lock File, opts *ReplaceOptions, writ
 	spare := f.Name()
 	info, err := f.Stat()
 	if err == nil {
-		err = fillReplacement(s.fs, f, name, opts, func(f File) error {
+		opts := *opts
+		opts.Size = 0 // the space is there
+		err = fillReplacement(s.fs, f, name, &opts, func(f File) error {
 			w := &written{File: f}
 			if err := write(w); err != nil {
 				return err

@@ -79,7 +79,8 @@ type File interface {
 	Truncate(size int64) error
 	// Allocate reserves disk blocks for [off, off+n) without changing the size or any byte, also beyond the end of the
 	// file; later writes there do not fail for want of space on file systems that do not copy on write. It fails with
-	// ENOSPC, EDQUOT or EFBIG leaving the content as it was, or with EOPNOTSUPP where the file system cannot.
+	// ENOSPC, EDQUOT or EFBIG leaving the content as it was, or with EOPNOTSUPP where the file system cannot. On a full
+	// disk it may fail even if all of it is allocated already (XFS): then Info.Blocks tells.
 	Allocate(off, n int64) error
 	// Datasync makes the bytes and the size durable. After an error the pages written since the last sync may be on
 	// the disk or not, and the system will not write them again: rewrite them, do not call Datasync again alone.

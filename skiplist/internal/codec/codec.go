@@ -60,6 +60,11 @@ type Codec interface {
 	Spans(v *View) iter.Seq[Span]
 }
 
+// Sizer is implemented by codecs that can tell beforehand how long the file will be that Rewrite makes.
+type Sizer interface {
+	RewriteSize(v *View, live tree.Tree) (int64, error)
+}
+
 // Traits are the fixed properties of a format.
 type Traits struct {
 	// Name is the name that Cyrus gives the engine: skiplist, twoskip, flat.

@@ -163,9 +163,7 @@ func (format) Rewrite(v *codec.View, _ codec.Header, live tree.Tree, _ time.Time
 		}
 		ed.Append(tree.NewRef(size, 1))
 		before := len(buf)
-		key, value, _ := bytes.Cut(enc, []byte{separator})
-		buf = append(appendPart(buf, key, canonical(key)), separator)
-		buf = append(appendPart(buf, value, bytes.IndexByte(value, 0) < 0), terminator)
+		buf = appendLine(buf, enc)
 		if size += int64(len(buf) - before); size > maxSize {
 			return codec.Rewritten{}, codec.ErrTooLarge
 		}
@@ -182,6 +180,29 @@ func (format) Rewrite(v *codec.View, _ codec.Header, live tree.Tree, _ time.Time
 		}
 	}
 	return codec.Rewritten{Live: ed.Tree(), Size: size}, nil
+}
+
+var _ codec.Sizer = format{}
+
+// RewriteSize implements codec.Sizer.
+func (format) RewriteSize(v *codec.View, live tree.Tree) (size int64, err error) {
+	var buf []byte
+	for c := live.First(); c.Ref() != 0; c.Next() {
+		enc, err := lineAt(v, c.Ref())
+		if err != nil {
+			return 0, err
+		}
+		buf = appendLine(buf[:0], enc)
+		size += int64(len(buf))
+	}
+	return size, nil
+}
+
+// appendLine appends a line as Rewrite writes it.
+func appendLine(dst, enc []byte) []byte {
+	key, value, _ := bytes.Cut(enc, []byte{separator})
+	dst = append(appendPart(dst, key, canonical(key)), separator)
+	return append(appendPart(dst, value, bytes.IndexByte(value, 0) < 0), terminator)
 }
 
 // appendPart appends an encoded key or value as it is, or in Cyrus's spelling.

@@ -1,0 +1,284 @@
+package fuzz
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/skiplist"
+)
+
+// TestFlatOnAFullDiskCrashes changes a flat database on a simulated disk with nothing free, where whatever is freed is
+// taken at once, and cuts the power everywhere.
+func TestFlatOnAFullDiskCrashes(t *testing.T) {
+	images := 0
+	for seed := range uint64(campaign(2, 30)) {
+		disk := simfs.New(simfs.Options{Blocks: 100, DelayedAlloc: seed%2 == 1, OrderedNames: seed%3 == 1})
+		opts := options(disk, skiplist.Flat, seed)
+		opts.Prepared = "/mailspine"
+		db, err := skiplist.Open(ctx, dbPath, opts)
+		require.NoError(t, err)
+		h := &history{states: []map[string]string{{}}}
+		for k := range 40 {
+			h.states[0][fmt.Sprint("key", k)] = strings.Repeat("v", 100)
+		}
+		require.NoError(t, db.Update(ctx, func(tx *skiplist.Tx) error {
+			for k, v := range h.states[0] {
+				if err := tx.Put([]byte(k), []byte(v)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		disk.FillUp(0, true)
+		from := disk.Ops()
+		for n := 1; n <= 12; n++ {
+			next := maps.Clone(h.last())
+			keys := slices.Sorted(maps.Keys(next))
+			key := keys[int(seed)*7%len(keys)]
+			disk.Mark(fmt.Sprintf("begin %d", n))
+			h.states = append(h.states, next)
+			if n%3 == 0 {
+				delete(next, key)
+				require.NoError(t, db.Delete(ctx, []byte(key)), "%d", n)
+			} else {
+				next[key] = strings.Repeat(fmt.Sprint(n%10), 100)
+				require.NoError(t, db.Put(ctx, []byte(key), []byte(next[key])), "%d", n)
+			}
+			disk.Mark(fmt.Sprintf("ack %d", n))
+		}
+		require.ErrorIs(t, db.Put(ctx, []byte("large"), make([]byte, 100<<10)), skiplist.ErrNoSpace)
+		require.NoError(t, db.Close())
+		for img := range disk.Trace().Images(simfs.Search{From: from, Limit: 32, Samples: 12, Seed: seed}) {
+			images++
+			acked, begun := h.allowed(img.Marks)
+			got, err := verify(img.FS, skiplist.Flat, h.states, acked, begun)
+			require.NoError(t, err, "seed %d, %s", seed, img.Seed)
+			img.FillUp(0, true)
+			opts := options(img.FS, skiplist.Flat, 7)
+			opts.Prepared, opts.Create = "/mailspine", false
+			again, err := skiplist.Open(ctx, dbPath, opts)
+			require.NoError(t, err)
+			for key := range got {
+				require.NoError(t, again.Delete(ctx, []byte(key)), "seed %d, %s", seed, img.Seed)
+				break
+			}
+			require.NoError(t, again.Close())
+			require.NoError(t, clean(img.FS, skiplist.Flat))
+		}
+	}
+	t.Logf("%d crash images", images)
+}
+
+// smallDisk mounts a file system of its own; the test is skipped where that is not possible.
+func smallDisk(t *testing.T, kind string, megabytes int) string {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	base := t.TempDir()
+	dir := filepath.Join(base, "disk")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	if kind == "tmpfs" {
+		if err := unix.Mount("mailspine", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
+			t.Skipf("mount: %v", err)
+		}
+	} else {
+		image := filepath.Join(base, "image")
+		require.NoError(t, os.WriteFile(image, nil, 0o600))
+		require.NoError(t, os.Truncate(image, int64(megabytes)<<20))
+		if out, err := exec.Command("mkfs."+kind, "-q", image).CombinedOutput(); err != nil {
+			t.Skipf("mkfs.%s: %v %s", kind, err, out)
+		}
+		if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
+			t.Skipf("mount: %v %s", err, out)
+		}
+	}
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
+	return dir
+}
+
+// grab fills a disk and goes on to take whatever becomes free, until it is stopped.
+func grab(t *testing.T, dir string) (stop func()) {
+	f, err := os.Create(filepath.Join(dir, "core"))
+	require.NoError(t, err)
+	var ended atomic.Bool
+	done, full := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		size, failed := int64(0), 0
+		for step := int64(4 << 20); !ended.Load(); {
+			if unix.Fallocate(int(f.Fd()), 0, size, step) == nil {
+				size += step
+				continue
+			}
+			if info, err := f.Stat(); err == nil {
+				size = max(size, info.Size())
+			}
+			if step = max(step/2, 4096); step > 4096 {
+				continue
+			}
+			if failed++; failed == 20 {
+				close(full)
+			}
+			time.Sleep(20 * time.Microsecond)
+		}
+	}()
+	select {
+	case <-full:
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "the disk does not get full")
+	}
+	return func() {
+		ended.Store(true)
+		<-done
+		require.NoError(t, f.Close())
+		require.NoError(t, os.Remove(f.Name()))
+	}
+}
+
+// TestFlatOnAFullDisk changes a flat database on real file systems with nothing free, while somebody grabs each block
+// that is freed: replacements and deletions succeed without end; another handle, idle in between, sees each of them, and
+// a snapshot from before keeps what it had.
+func TestFlatOnAFullDisk(t *testing.T) {
+	for kind, megabytes := range map[string]int{"tmpfs": 4, "ext4": 16, "xfs": 320} {
+		t.Run(kind, func(t *testing.T) {
+			conf := filepath.Join(smallDisk(t, kind, megabytes), "conf")
+			require.NoError(t, os.Mkdir(conf, 0o755))
+			path := filepath.Join(conf, "fred.sub")
+			opts := skiplist.Options{Format: skiplist.Flat, Create: true, Prepared: filepath.Join(conf, "mailspine")}
+			db, err := skiplist.Open(ctx, path, opts)
+			require.NoError(t, err)
+			model := map[string]string{}
+			require.NoError(t, db.Update(ctx, func(tx *skiplist.Tx) error {
+				for k := range 100 {
+					key := fmt.Sprintf("user.fred.folder%d", k)
+					model[key] = strings.Repeat("v", 100)
+					if err := tx.Put([]byte(key), []byte(model[key])); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			other, err := skiplist.Open(ctx, path, opts)
+			require.NoError(t, err)
+			snap, err := other.Snapshot(ctx)
+			require.NoError(t, err)
+			before := maps.Clone(model)
+			stop := grab(t, conf)
+			keys := slices.Sorted(maps.Keys(model))
+			same := func(db *skiplist.DB) {
+				got, err := contents(db)
+				require.NoError(t, err)
+				require.True(t, maps.Equal(model, got))
+			}
+			for n := range campaign(100, 1000) {
+				key := keys[n*13%len(keys)]
+				model[key] = strings.Repeat(string(rune('a'+n%26)), 100)
+				require.NoError(t, db.Put(ctx, []byte(key), []byte(model[key])), "replacement %d", n)
+				if n%3 == 0 {
+					same(other)
+				}
+			}
+			require.ErrorIs(t, db.Put(ctx, []byte("large"), make([]byte, 1<<20)), skiplist.ErrNoSpace)
+			for n, key := range keys {
+				w := db
+				if n%2 == 1 {
+					w = other // two writers share the pool
+				}
+				delete(model, key)
+				require.NoError(t, w.Delete(ctx, []byte(key)), "deletion %d", n)
+				same(db)
+				same(other)
+			}
+			got := map[string]string{}
+			for r, err := range snap.All() {
+				require.NoError(t, err)
+				got[string(r.Key)] = string(r.Value)
+			}
+			require.True(t, maps.Equal(before, got), "the snapshot keeps its file")
+			snap.Close()
+			stop()
+			require.NoError(t, db.Put(ctx, []byte("large"), make([]byte, 1<<20)))
+			model["large"] = string(make([]byte, 1<<20))
+			same(other)
+			require.NoError(t, db.Close())
+			require.NoError(t, other.Close())
+			require.NoError(t, checkFile(path))
+			left, err := os.ReadDir(conf)
+			require.NoError(t, err)
+			require.Len(t, left, 2, "the file and the pool")
+		})
+	}
+}
+
+func checkFile(path string) error {
+	found, err := skiplist.Check(ctx, path, skiplist.Options{})
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("%v", found)
+	}
+	return err
+}
+
+// TestExchangeIsNoticed: a file that exchanged its name with another may look exactly as before; a handle that is open
+// on it notices all the same, on every file system.
+func TestExchangeIsNoticed(t *testing.T) {
+	for kind, megabytes := range map[string]int{"tmpfs": 4, "ext4": 16, "xfs": 320, "btrfs": 120} {
+		t.Run(kind, func(t *testing.T) {
+			dir := smallDisk(t, kind, megabytes)
+			path, next := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+			require.NoError(t, os.WriteFile(path, []byte("k\t1\n"), 0o600))
+			require.NoError(t, os.WriteFile(next, []byte("k\t2\n"), 0o600))
+			db, err := skiplist.Open(ctx, path, skiplist.Options{Format: skiplist.Flat})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, db.Close()) }()
+			for n := range 20 {
+				v, err := db.Get(ctx, []byte("k"))
+				require.NoError(t, err)
+				require.Equal(t, fmt.Sprint(1+n%2), string(v))
+				require.NoError(t, vfs.OS().Exchange(path, next))
+			}
+		})
+	}
+}
+
+// TestDeletesOnAFullDisk deletes out of the reserve on real file systems with nothing free, while somebody grabs each
+// block that is freed.
+func TestDeletesOnAFullDisk(t *testing.T) {
+	for kind, megabytes := range map[string]int{"tmpfs": 4, "ext4": 16, "xfs": 320} {
+		t.Run(kind, func(t *testing.T) {
+			dir := smallDisk(t, kind, megabytes)
+			for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
+				path := filepath.Join(dir, string(f))
+				db, err := skiplist.Open(ctx, path, skiplist.Options{Format: f, Create: true, ManualCheckpoint: true})
+				require.NoError(t, err)
+				require.NoError(t, db.Update(ctx, func(tx *skiplist.Tx) error {
+					for k := range 1000 {
+						if err := tx.Put(fmt.Appendf(nil, "key%d", k), []byte("value")); err != nil {
+							return err
+						}
+					}
+					return nil
+				}))
+				stop := grab(t, dir)
+				for k := range campaign(100, 500) {
+					require.NoError(t, db.Delete(ctx, fmt.Appendf(nil, "key%d", k)), "%s %d", f, k)
+				}
+				stop()
+				require.NoError(t, db.Close())
+				require.NoError(t, checkFile(path))
+			}
+		})
+	}
+}
