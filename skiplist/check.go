@@ -107,7 +107,7 @@ func (c *checker) log() {
 	case codec.Torn:
 		c.add("torn", Warning, log.Offset, fixRecover, "%s; %d complete records without a commit follow the last one", log.Problem, log.Uncommitted)
 	}
-	if log.Disorder && st.damage == nil {
+	if log.Disorder && st.damage == nil && !st.codec.Traits().Rewrites {
 		c.add("order", Warning, log.DisorderAt, "name the order: --order "+st.order.String(), "the records are not in %s order but in %s order", c.db.Order(), st.order)
 	}
 	if st.blank {

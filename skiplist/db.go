@@ -128,6 +128,10 @@ func (db *DB) acceptable(st *state) error {
 	if st.damage != nil && !(db.opts.AllowDamaged && db.opts.ReadOnly) {
 		return st.damage
 	}
+	if st.log.Disorder && !db.opts.ReadOnly && st.codec.Traits().Rewrites {
+		return &FormatError{Path: db.path, Offset: st.log.DisorderAt, Field: "key", Class: ErrDamaged,
+			Problem: "it has two values, and a change would drop one of them"}
+	}
 	if st.log.Disorder && !db.opts.ReadOnly {
 		return fmt.Errorf("%s: %w: not in %s order but in %s order", db.path, ErrOrder, db.Order(), st.order)
 	}

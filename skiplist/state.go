@@ -76,10 +76,7 @@ func (db *DB) settle(st *state, ed *tree.Editor) (*state, error) {
 	if st.log.State == codec.Damaged {
 		st.damage = &FormatError{Path: db.path, Offset: st.log.Offset, Problem: st.log.Problem, Class: ErrDamaged}
 	}
-	if st.codec.Traits().Rewrites {
-		st.log.Disorder = false // the next commit writes everything in its place
-	}
-	if st.log.Disorder && st.damage == nil && !db.probing {
+	if st.log.Disorder && st.damage == nil && !db.probing && !st.codec.Traits().Rewrites {
 		if st.order = db.fittingOrder(st); st.order == DefaultOrder {
 			// Not another order but a damaged key.
 			st.damage = &FormatError{Path: db.path, Offset: st.log.DisorderAt, Field: "key",

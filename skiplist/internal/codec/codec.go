@@ -146,7 +146,8 @@ type Log struct {
 	// Uncommitted counts the complete records that follow End without a commit.
 	Uncommitted int
 	// Disorder is set if the checkpointed records are not in the order of the editor's comparison: the file was
-	// probably written in another one. DisorderAt is the first record that is out of order.
+	// probably written in another one. DisorderAt is the first record that is out of order. Of a format that is written
+	// anew at each commit, and so sorted, it says that a key has two values, the second at DisorderAt.
 	Disorder   bool
 	DisorderAt int64
 	// Findings are the oddities that did not hinder.

@@ -77,7 +77,7 @@ func TestTruncatedAtEveryByte(t *testing.T) {
 		live, log := replayed(t, mapped(file), codec.ReplayOptions{})
 		require.EqualValues(t, bytes.LastIndexByte(file, '\n')+1, log.End)
 		require.Equal(t, bytes.Count(file, []byte("\n")), live.Len())
-		require.Equal(t, log.End != int64(n), log.State == codec.Torn)
+		require.Equal(t, log.End != int64(n), log.State == codec.Damaged)
 	}
 }
 

@@ -130,9 +130,9 @@ func TestOddities(t *testing.T) {
 		name, file string
 		want       want
 	}{
-		{"unterminated", "a\t1\nb\t2\nc\t3", want{state: codec.Torn, off: 8, end: 8, codes: codeUnterminated, pairs: ab,
+		{"unterminated", "a\t1\nb\t2\nc\t3", want{state: codec.Damaged, off: 8, end: 8, pairs: ab,
 			salvaged: []pair{{"a", "1"}, {"b", "2"}, {"c", "3"}}}},
-		{"unterminated without TAB", "a\t1\nb\t2\nc", want{state: codec.Torn, off: 8, end: 8, pairs: ab}},
+		{"unterminated without TAB", "a\t1\nb\t2\nc", want{state: codec.Damaged, off: 8, end: 8, pairs: ab}},
 		{"NULs at the end, as by upstream issue 4118", "a\t1\nb\t2\n\x00\x00\x00", want{state: codec.Torn, off: 8, end: 8, pairs: ab}},
 		{"no TAB", "a\t1\nb2\nc\t3\n", want{state: codec.Damaged, off: 4, end: 4, pairs: ab[:1],
 			salvaged: []pair{{"a", "1"}, {"c", "3"}}}},
@@ -142,7 +142,8 @@ func TestOddities(t *testing.T) {
 		{"hole in a value", "a\t1\nb\t\x00\nc\t3\n", want{state: codec.Damaged, off: 6, end: 4, pairs: ab[:1],
 			salvaged: []pair{{"a", "1"}, {"b", "\x00"}, {"c", "3"}}}},
 		{"first block lost", "\x00\x00\x00\x00\x00\x00r.a\t0\nb\t2\n", want{state: codec.Damaged, salvaged: []pair{{"b", "2"}}}},
-		{"mis-sorted", "b\t2\na\t1\n", want{end: 8, disorder: true, codes: codeUnsorted, pairs: ab}},
+		{"the same line twice", "a\t1\na\t1\nb\t2\n", want{end: 12, codes: codeDuplicate, pairs: ab}},
+		{"mis-sorted", "b\t2\na\t1\n", want{end: 8, codes: codeUnsorted, pairs: ab}},
 		{"duplicate", "a\t0\na\t1\nb\t2\n", want{end: 12, disorder: true, codes: codeDuplicate, pairs: ab}},
 		{"mis-sorted duplicate", "b\t0\na\t1\nb\t2\n", want{end: 12, disorder: true, codes: codeUnsorted + " " + codeDuplicate, pairs: ab}},
 		{"raw TAB in a value", "a\t1\tx\n", want{end: 6, pairs: []pair{{"a", "1\tx"}}}},

@@ -114,8 +114,8 @@ func (rp *replay) add(l line) {
 		rp.find(codeSpelling, finding.Warning, l.off, "a key that Cyrus would spell otherwise and so does not find", "any change rewrites it")
 	}
 	if rp.prev != nil && rp.look.Compare(rp.prev, key) > 0 {
-		rp.log.Disorder = true
-		rp.find(codeUnsorted, finding.Warning, l.off, "the key sorts before that of the line before, so that Cyrus may not find it", "")
+		rp.find(codeUnsorted, finding.Warning, l.off, "the key sorts before that of the line before, so that Cyrus may not find it",
+			"any change sorts the file")
 	}
 	rp.prev = key
 	r := tree.NewRef(l.off, 1)
@@ -123,10 +123,23 @@ func (rp *replay) add(l line) {
 		rp.ed.Append(r)
 		rp.last = key
 	} else if old := rp.ed.Put(key, r); old != 0 {
-		rp.log.Disorder = true
-		rp.find(codeDuplicate, finding.Warning, l.off,
-			fmt.Sprintf("the key of the line at %#x again; the later line counts", old.Offset()), "")
+		rp.duplicate(l, old)
 	}
+}
+
+// duplicate deals with a line whose key has stood in another line before. If they differ, a change of the file would
+// drop a value that Cyrus may have been using.
+func (rp *replay) duplicate(l line, old tree.Ref) {
+	_, enc, _ := l.split()
+	if _, was, err := New().Record(rp.v, old); err == nil && bytes.Equal(was, decode(enc)) {
+		rp.find(codeDuplicate, finding.Warning, l.off, fmt.Sprintf("the line at %#x again", old.Offset()), "any change drops one of them")
+		return
+	}
+	if !rp.log.Disorder {
+		rp.log.Disorder, rp.log.DisorderAt = true, l.off
+	}
+	rp.find(codeDuplicate, finding.Damage, l.off,
+		fmt.Sprintf("the key of the line at %#x with another value; the later line counts", old.Offset()), "mailspine db salvage keeps the later")
 }
 
 // salvage takes up what can be read of a damaged line: a record whose value alone is in doubt. A key with a hole is
@@ -141,25 +154,27 @@ func (rp *replay) salvage(l line, off int64, problem string) {
 	rp.add(l)
 }
 
-// unterminated deals with a last line that no LF ends. Cyrus never looks at it.
+// unterminated deals with a last line that no LF ends. Cyrus passes over it, and drops it with the next change. But no
+// writer leaves one, whenever it is interrupted: something has cut the file, and what is missing was committed. Only NULs
+// say nothing; a bug of Cyrus leaves them there.
 func (rp *replay) unterminated(l line, problem string) {
-	if rp.log.State != codec.Damaged {
-		rp.log.State, rp.log.Offset, rp.log.Problem = codec.Torn, l.off, "the last line has no LF"
-	}
-	if problem != "" {
-		if rp.opt.Salvage {
-			rp.find(codeUnreadable, finding.Damage, l.off, "skipped: the last line has no LF, and "+problem, "")
+	if len(bytes.Trim(l.b, "\x00")) == 0 {
+		if rp.log.State == codec.Clean {
+			rp.log.State, rp.log.Offset, rp.log.Problem = codec.Torn, l.off, "NUL bytes after the last line"
 		}
 		return
 	}
-	rp.log.Uncommitted = 1
-	if rp.opt.Salvage && rp.opt.Uncommitted || planted.On(planted.TornLineShown) {
-		rp.find(codeUnterminated, finding.Warning, l.off, "kept, though its value may be cut off: the last line has no LF", "")
-		rp.add(l)
-		return
+	if rp.log.State != codec.Damaged {
+		rp.log.State, rp.log.Offset, rp.log.Problem = codec.Damaged, l.off, "the last line has no LF: something has cut the file off"
 	}
-	rp.find(codeUnterminated, finding.Warning, l.off, "left out, as Cyrus does: the last line has no LF",
-		"salvage with uncommitted records keeps it; the next change drops it")
+	switch {
+	case !rp.opt.Salvage && !planted.On(planted.TornLineShown):
+	case problem != "":
+		rp.find(codeUnreadable, finding.Damage, l.off, "skipped: the last line has no LF, and "+problem, "")
+	default:
+		rp.find(codeUnterminated, finding.Damage, l.off, "kept, though its value may be cut off: the last line has no LF", "")
+		rp.add(l)
+	}
 }
 
 func (rp *replay) find(code string, sev finding.Severity, off int64, detail, fix string) {
