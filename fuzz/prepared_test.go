@@ -282,3 +282,24 @@ func TestDeletesOnAFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestPoolOnAnotherDisk: prepared files on another file system are of no use, and no harm.
+func TestPoolOnAnotherDisk(t *testing.T) {
+	dir, other := smallDisk(t, "tmpfs", 1), t.TempDir()
+	path, pool := filepath.Join(dir, "a.sub"), filepath.Join(other, "mailspine")
+	elsewhere := filepath.Join(other, "b.sub")
+	for _, p := range []string{elsewhere, path} { // the first one makes the pool
+		db, err := skiplist.Open(ctx, p, skiplist.Options{Format: skiplist.Flat, Create: true, Prepared: pool})
+		require.NoError(t, err)
+		require.NoError(t, db.Put(ctx, []byte("k"), []byte("1")))
+		if p == path {
+			stop := grab(t, dir)
+			require.ErrorIs(t, db.Put(ctx, []byte("k"), []byte("2")), skiplist.ErrNoSpace)
+			stop()
+		}
+		require.NoError(t, db.Put(ctx, []byte("k"), []byte("3")))
+		require.NoError(t, db.Close())
+		require.NoError(t, checkFile(p))
+	}
+	require.ErrorIs(t, vfs.NewSpares(vfs.OS(), pool).Prepare(path, 1), unix.EXDEV)
+}

@@ -24,6 +24,16 @@ const (
 	OwnerLost Switch = "owner-lost"
 )
 
+// Prepared files (vfs.Spares).
+const (
+	// SpareInUse overwrites a prepared file that somebody reads under its old name.
+	SpareInUse Switch = "spare-in-use"
+	// SpareUnlocked has two processes write into one prepared file.
+	SpareUnlocked Switch = "spare-unlocked"
+	// SpareUncut leaves the rest of what was in a prepared file before.
+	SpareUncut Switch = "spare-uncut"
+)
+
 // Checkpoints, and the creation of databases.
 const (
 	// IncompleteRenamed overwrites the error of a checkpoint that ran out of space, as Cyrus does (skiplist, window A), and
