@@ -93,7 +93,7 @@ func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) e
 		err = e
 	}
 	if err == nil {
-		err = renameOver(fsys, temp, name, info)
+		err = outcome(fsys, name, info, fsys.Rename(temp, name))
 	}
 	var unsure *NotDurableError
 	if errors.As(err, &unsure) {
@@ -118,9 +118,9 @@ func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) e
 	return nil
 }
 
-// renameOver renames temp, which info describes, and finds out after an error whether it was done all the same.
-func renameOver(fsys FS, temp, name string, info Info) error {
-	err := fsys.Rename(temp, name)
+// outcome looks, after a rename or an exchange that returned err, whether the file that info describes has the name: a
+// call that reports an error may have been carried out all the same.
+func outcome(fsys FS, name string, info Info, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -132,13 +132,6 @@ func renameOver(fsys FS, temp, name string, info Info) error {
 		return err
 	}
 	return &NotDurableError{Path: name, Err: errors.Join(err, e)}
-}
-
-// took tells whether the file described by info has the name: a call that reported an error may have been carried out
-// all the same.
-func took(fsys FS, name string, info Info) bool {
-	now, err := fsys.Stat(name)
-	return err == nil && now.SameFile(info)
 }
 
 func fillReplacement(fsys FS, f File, name string, opts *ReplaceOptions, write func(File) error) error {

@@ -407,16 +407,19 @@ func (s *Spares) swap(name, dir string, f, lock File, opts *ReplaceOptions, writ
 	if err != nil {
 		return err
 	}
-	if err = s.fs.Exchange(spare, name); err != nil && !took(s.fs, name, info) {
-		if errors.Is(err, syscall.EXDEV) {
-			return errNoSpare // the pool is on another file system
-		}
-		if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOSYS) && !errors.Is(err, syscall.EOPNOTSUPP) {
-			return err
-		}
-		if err = s.fs.Rename(spare, name); err != nil && !took(s.fs, name, info) {
-			return err
-		}
+	err = outcome(s.fs, name, info, s.fs.Exchange(spare, name))
+	var unsure *NotDurableError
+	if errors.As(err, &unsure) {
+		return err // perhaps the names are exchanged: a second attempt would take that back
+	}
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EOPNOTSUPP) {
+		err = outcome(s.fs, name, info, s.fs.Rename(spare, name))
+	}
+	if errors.Is(err, syscall.EXDEV) {
+		return errNoSpare // the pool is on another file system
+	}
+	if err != nil {
+		return err
 	}
 	if planted.On(planted.SpareUnsynced) {
 		return nil
