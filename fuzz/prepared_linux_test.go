@@ -1,14 +1,13 @@
 package fuzz
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,69 +81,31 @@ func TestFlatOnAFullDiskCrashes(t *testing.T) {
 	t.Logf("%d crash images", images)
 }
 
-// smallDisk mounts a file system of its own; the test is skipped where that is not possible.
-func smallDisk(t *testing.T, kind string, megabytes int) string {
-	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
+// smallDisk mounts a file system for one test, in which namespaced has returned true; the test is skipped where that is
+// not possible.
+func smallDisk(t *testing.T, kind string, megabytes int64) string {
+	d, err := mountKind(t.TempDir(), kind, megabytes<<20)
+	if errors.Is(err, errNoMount) {
+		t.Skip(err)
 	}
-	base := t.TempDir()
-	dir := filepath.Join(base, "disk")
-	require.NoError(t, os.Mkdir(dir, 0o755))
-	if kind == "tmpfs" {
-		if err := unix.Mount("mailspine", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
-			t.Skipf("mount: %v", err)
-		}
-	} else {
-		image := filepath.Join(base, "image")
-		require.NoError(t, os.WriteFile(image, nil, 0o600))
-		require.NoError(t, os.Truncate(image, int64(megabytes)<<20))
-		if out, err := exec.Command("mkfs."+kind, "-q", image).CombinedOutput(); err != nil {
-			t.Skipf("mkfs.%s: %v %s", kind, err, out)
-		}
-		if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
-			t.Skipf("mount: %v %s", err, out)
-		}
-	}
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
-	return dir
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.unmount()) })
+	return d.dir
 }
 
-// grab fills a disk and goes on to take whatever becomes free, until it is stopped.
-func grab(t *testing.T, dir string) (stop func()) {
-	f, err := os.Create(filepath.Join(dir, "core"))
+// grabAll fills a disk and goes on to take whatever becomes free, until it is stopped.
+func grabAll(t *testing.T, dir string) (stop func()) {
+	path := filepath.Join(dir, "core")
+	g, err := grab(path)
 	require.NoError(t, err)
-	var ended atomic.Bool
-	done, full := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		size, failed := int64(0), 0
-		for step := int64(4 << 20); !ended.Load(); {
-			if unix.Fallocate(int(f.Fd()), 0, size, step) == nil {
-				size += step
-				continue
-			}
-			if info, err := f.Stat(); err == nil {
-				size = max(size, info.Size())
-			}
-			if step = max(step/2, 4096); step > 4096 {
-				continue
-			}
-			if failed++; failed == 20 {
-				close(full)
-			}
-			time.Sleep(20 * time.Microsecond)
-		}
-	}()
 	select {
-	case <-full:
+	case <-g.ready:
 	case <-time.After(30 * time.Second):
 		require.Fail(t, "the disk does not get full")
 	}
 	return func() {
-		ended.Store(true)
-		<-done
-		require.NoError(t, f.Close())
-		require.NoError(t, os.Remove(f.Name()))
+		require.NoError(t, g.end())
+		require.NoError(t, os.Remove(path))
 	}
 }
 
@@ -152,7 +113,10 @@ func grab(t *testing.T, dir string) (stop func()) {
 // that is freed: replacements and deletions succeed without end; another handle, idle in between, sees each of them, and
 // a snapshot from before keeps what it had.
 func TestFlatOnAFullDisk(t *testing.T) {
-	for kind, megabytes := range map[string]int{"tmpfs": 4, "ext4": 16, "xfs": 320} {
+	if !namespaced(t) {
+		return
+	}
+	for kind, megabytes := range map[string]int64{"tmpfs": 4, "ext4": 16, "xfs": 320} {
 		t.Run(kind, func(t *testing.T) {
 			conf := filepath.Join(smallDisk(t, kind, megabytes), "conf")
 			require.NoError(t, os.Mkdir(conf, 0o755))
@@ -176,7 +140,7 @@ func TestFlatOnAFullDisk(t *testing.T) {
 			snap, err := other.Snapshot(ctx)
 			require.NoError(t, err)
 			before := maps.Clone(model)
-			stop := grab(t, conf)
+			stop := grabAll(t, conf)
 			keys := slices.Sorted(maps.Keys(model))
 			same := func(db *skiplist.DB) {
 				got, err := contents(db)
@@ -234,7 +198,10 @@ func checkFile(path string) error {
 // TestExchangeIsNoticed: a file that exchanged its name with another may look exactly as before; a handle that is open
 // on it notices all the same, on every file system.
 func TestExchangeIsNoticed(t *testing.T) {
-	for kind, megabytes := range map[string]int{"tmpfs": 4, "ext4": 16, "xfs": 320, "btrfs": 120} {
+	if !namespaced(t) {
+		return
+	}
+	for kind, megabytes := range map[string]int64{"tmpfs": 4, "ext4": 16, "xfs": 320, "btrfs": 120} {
 		t.Run(kind, func(t *testing.T) {
 			dir := smallDisk(t, kind, megabytes)
 			path, next := filepath.Join(dir, "a"), filepath.Join(dir, "b")
@@ -253,38 +220,11 @@ func TestExchangeIsNoticed(t *testing.T) {
 	}
 }
 
-// TestDeletesOnAFullDisk deletes out of the reserve on real file systems with nothing free, while somebody grabs each
-// block that is freed.
-func TestDeletesOnAFullDisk(t *testing.T) {
-	for kind, megabytes := range map[string]int{"tmpfs": 4, "ext4": 16, "xfs": 320} {
-		t.Run(kind, func(t *testing.T) {
-			dir := smallDisk(t, kind, megabytes)
-			for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
-				path := filepath.Join(dir, string(f))
-				db, err := skiplist.Open(ctx, path, skiplist.Options{Format: f, Create: true, ManualCheckpoint: true})
-				require.NoError(t, err)
-				require.NoError(t, db.Update(ctx, func(tx *skiplist.Tx) error {
-					for k := range 1000 {
-						if err := tx.Put(fmt.Appendf(nil, "key%d", k), []byte("value")); err != nil {
-							return err
-						}
-					}
-					return nil
-				}))
-				stop := grab(t, dir)
-				for k := range campaign(100, 500) {
-					require.NoError(t, db.Delete(ctx, fmt.Appendf(nil, "key%d", k)), "%s %d", f, k)
-				}
-				stop()
-				require.NoError(t, db.Close())
-				require.NoError(t, checkFile(path))
-			}
-		})
-	}
-}
-
 // TestPoolOnAnotherDisk: prepared files on another file system are of no use, and no harm.
 func TestPoolOnAnotherDisk(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
 	dir, other := smallDisk(t, "tmpfs", 1), t.TempDir()
 	path, pool := filepath.Join(dir, "a.sub"), filepath.Join(other, "mailspine")
 	elsewhere := filepath.Join(other, "b.sub")
@@ -293,7 +233,7 @@ func TestPoolOnAnotherDisk(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, db.Put(ctx, []byte("k"), []byte("1")))
 		if p == path {
-			stop := grab(t, dir)
+			stop := grabAll(t, dir)
 			require.ErrorIs(t, db.Put(ctx, []byte("k"), []byte("2")), skiplist.ErrNoSpace)
 			stop()
 		}
