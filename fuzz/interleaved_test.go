@@ -103,7 +103,16 @@ func (c *counters) count(ctx context.Context, fs *simfs.FS, k int, r *rand.Rand)
 	if err != nil {
 		return err
 	}
-	for i := range counted {
+	times := counted
+	if c.seed%3 == 0 && k == 0 {
+		times *= 3
+	}
+	for i := range times {
+		if c.seed%3 == 0 && k == 1 {
+			for range r.IntN(60) {
+				_, _ = fs.Stat("/") // busy with something else, while the file is replaced again and again
+			}
+		}
 		c.mu.Lock()
 		c.begun[k]++
 		c.mu.Unlock()
@@ -116,7 +125,7 @@ func (c *counters) count(ctx context.Context, fs *simfs.FS, k int, r *rand.Rand)
 		c.mu.Unlock()
 		then := r.IntN(4)
 		if c.seed%3 == 0 {
-			then = 0 // the file is replaced all the time
+			then = 2 * k // one replaces the file all the time, and the other finds it replaced
 		}
 		switch then {
 		case 0:
