@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,24 +67,32 @@ type judge struct {
 	skipstamp string
 	// refused counts torn skiplists that Cyrus would not recover.
 	refused int
+	changes int
 }
 
 // after returns an error if a database holds what it must not: for the next reader, who changes nothing; for Cyrus, on
 // a copy; for the next writer, whose change must work; and after that for the check, and for Cyrus again.
 func (j *judge) after(path string, o *outcome) error {
+	_, err := j.afterwards(path, o)
+	return err
+}
+
+// afterwards is after; it returns what is in the database now.
+func (j *judge) afterwards(path string, o *outcome) (map[string]string, error) {
 	before, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && j.absent && len(o.sure) == 0 {
-		return j.next(path, map[string]string{})
+		state := map[string]string{}
+		return state, j.next(path, state)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	seen, err := j.reader(path, o)
 	if err != nil {
-		return fmt.Errorf("the next reader: %w", err)
+		return nil, fmt.Errorf("the next reader: %w", err)
 	}
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(before, now) {
-		return fmt.Errorf("the next reader has changed the file: %w", err)
+		return nil, fmt.Errorf("the next reader has changed the file: %w", err)
 	}
 	if j.cyrus != nil {
 		// Cyrus recovers what it opens, so it gets a copy. It may decide otherwise than we about a transaction that
@@ -97,12 +104,12 @@ func (j *judge) after(path string, o *outcome) error {
 			// loses nothing by that; the next writer of ours mends the file.
 			j.refused++
 		case err != nil:
-			return fmt.Errorf("cyrus, after its recovery: %w", err)
+			return nil, fmt.Errorf("cyrus, after its recovery: %w", err)
 		case !o.allows(got):
-			return fmt.Errorf("cyrus, after its recovery, lists %s", o.difference(got))
+			return nil, fmt.Errorf("cyrus, after its recovery, lists %s", o.difference(got))
 		}
 	}
-	return j.next(path, seen)
+	return seen, j.next(path, seen)
 }
 
 func (j *judge) reader(path string, o *outcome) (map[string]string, error) {
@@ -118,19 +125,20 @@ func (j *judge) reader(path string, o *outcome) (map[string]string, error) {
 	return got, err
 }
 
-// next makes one change more.
+// next makes one change more, in the file and in state, and looks at what has become of it.
 func (j *judge) next(path string, state map[string]string) error {
 	db, err := skiplist.Open(ctx, path, skiplist.Options{Format: j.format, Create: j.absent, Skipstamp: j.skipstamp})
 	if err != nil {
 		return fmt.Errorf("the next writer: %w", err)
 	}
 	defer db.Close()
-	if err := db.Put(ctx, []byte("next"), []byte("works")); err != nil {
+	j.changes++ // the same value again would be no change
+	value := fmt.Sprint("works ", j.changes)
+	if err := db.Put(ctx, []byte("next"), []byte(value)); err != nil {
 		return fmt.Errorf("the next change: %w", err)
 	}
-	want := maps.Clone(state)
-	want["next"] = "works"
-	return j.agree(db, want)
+	state["next"] = value
+	return j.agree(db, state)
 }
 
 // agree holds an open database, its check, and what Cyrus lists, against what should be there.

@@ -221,9 +221,9 @@ type writer struct {
 	out  outcome
 }
 
-// writerRole is the child: FORMAT PATH SEED STEPS [die]. It opens the database, creating it if need be, carries out the
-// program, creates PATH.over, by which the supervisor knows that the fault is over, and shows that the same handle
-// works then. With die it ends instead.
+// writerRole is the child: FORMAT PATH SEED STEPS [die] [SKIPSTAMP]. It opens the database, creating it if need be,
+// carries out the program, creates PATH.over, by which the supervisor knows that the fault is over, and shows that the
+// same handle works then. With die it ends instead.
 func writerRole(args []string) int {
 	seed, err1 := strconv.ParseUint(args[2], 10, 64)
 	n, err2 := strconv.Atoi(args[3])
@@ -233,6 +233,9 @@ func writerRole(args []string) int {
 	die := len(args) > 4 && args[4] == "die"
 	w := &writer{path: args[1], out: outcome{sure: map[string]string{}}}
 	w.opts = writerOptions(skiplist.Format(args[0]), seed)
+	if len(args) > 5 {
+		w.opts.Skipstamp = args[5]
+	}
 	db, err := skiplist.Open(ctx, w.path, w.opts)
 	if err == nil {
 		w.db = db
