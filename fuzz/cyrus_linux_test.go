@@ -23,7 +23,7 @@ func startCyrus(t *testing.T) *cyrus {
 	if !realcyrus.HaveOracle(t) {
 		return nil
 	}
-	return &cyrus{t: t, dir: t.TempDir()}
+	return &cyrus{t: t, dir: fastDir(t)}
 }
 
 func (c *cyrus) String() string {

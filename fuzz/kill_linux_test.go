@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -88,7 +90,7 @@ func TestKillEverywhere(t *testing.T) {
 	for _, f := range formats {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel()
-			w := &workDir{dir: t.TempDir()}
+			w := &workDir{dir: fastDir(t)}
 			j := &judge{format: f, cyrus: startCyrus(t)}
 			points := 0
 			for seed := range uint64(campaign(1, 2)) {
@@ -139,4 +141,91 @@ func killSweep(t *testing.T, w *workDir, j *judge, s *scenario, name string) (po
 		}
 	}
 	return points
+}
+
+// TestKillCommandLine kills "mailspine db batch" at each of its system calls that change files: what is left is what the
+// first so many of its transactions make.
+func TestKillCommandLine(t *testing.T) {
+	needSupervisor(t)
+	if !long() {
+		t.Skip("builds the program: only in campaigns")
+	}
+	ms := filepath.Join(t.TempDir(), "mailspine")
+	out, err := exec.Command("go", "build", "-o", ms, "../cmd/mailspine").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, f := range formats {
+		t.Run(string(f), func(t *testing.T) {
+			t.Parallel()
+			w := &workDir{dir: fastDir(t)}
+			j := &judge{format: f, cyrus: startCyrus(t)}
+			input, states := batchOf(program(5, 2*len(kinds)))
+			kills := 0
+			for at := 1; ; at++ {
+				name := cell(f, at)
+				path, err := w.fresh(nil)
+				require.NoError(t, err)
+				require.NoError(t, skiplist.Create(ctx, path, skiplist.Options{Format: f}))
+				cmd := exec.Command(ms, "db", "batch", path, "--format", string(f))
+				cmd.Stdin = strings.NewReader(input)
+				fired, err := killBatch(j, cmd, path, at, states)
+				if err != nil {
+					failCell(t, name, err, nil)
+				}
+				if !fired {
+					break
+				}
+				kills++
+			}
+			require.Greater(t, kills, 20)
+			t.Logf("%d kills of mailspine db batch", kills)
+		})
+	}
+}
+
+// killBatch kills a run of "db batch" and holds the file against the states between its transactions.
+func killBatch(j *judge, cmd *exec.Cmd, path string, at int, states []map[string]string) (fired bool, err error) {
+	res, _, err := supervised(cmd, killsup.Plan{Dir: filepath.Dir(path), Action: killsup.Kill, At: at})
+	if err != nil {
+		return false, err
+	}
+	got, err := (&judge{format: j.format}).read(path)
+	if err != nil {
+		return res.Fired, err
+	}
+	if !res.Fired {
+		states = states[len(states)-1:]
+	}
+	for _, state := range states {
+		if maps.Equal(state, got) {
+			return res.Fired, j.after(path, &outcome{sure: got})
+		}
+	}
+	return res.Fired, fmt.Errorf("%d records, which no number of the transactions makes", len(got))
+}
+
+// batchOf writes a program in cyr_dbtool's batch language, and the states between its transactions.
+func batchOf(steps []step) (string, []map[string]string) {
+	var b strings.Builder
+	states := []map[string]string{{}}
+	for _, s := range steps {
+		for _, m := range s.members {
+			if len(m) > 1 {
+				b.WriteString("BEGIN\n")
+			}
+			for _, o := range m {
+				if o.del {
+					fmt.Fprintf(&b, "DELETE %s\n", o.key)
+				} else {
+					fmt.Fprintf(&b, "SET %s \"%s\"\n", o.key, o.value)
+				}
+			}
+			if len(m) > 1 {
+				b.WriteString("COMMIT\n")
+			}
+			next := maps.Clone(states[len(states)-1])
+			m.apply(next)
+			states = append(states, next)
+		}
+	}
+	return b.String(), states
 }

@@ -202,7 +202,7 @@ func TestFileSizeLimit(t *testing.T) {
 	for _, f := range formats {
 		t.Run(string(f), func(t *testing.T) {
 			j := &judge{format: f, cyrus: startCyrus(t)}
-			w := &workDir{dir: t.TempDir()}
+			w := &workDir{dir: fastDir(t)}
 			sizes, written, refused := 0, 0, 0
 			for size := uint64(512); size < 128<<10; size += step {
 				name := cell(f, size)

@@ -46,7 +46,7 @@ func TestRoundsWithCyrus(t *testing.T) {
 					}
 					continue
 				}
-				g := &rounds{t: t, f: f, r: rand.New(rand.NewPCG(seed, 8)), dir: t.TempDir(), stamps: int(seed) % stampKinds, j: &judge{format: f, cyrus: startCyrus(t)}}
+				g := &rounds{t: t, f: f, r: rand.New(rand.NewPCG(seed, 8)), dir: fastDir(t), stamps: int(seed) % stampKinds, j: &judge{format: f, cyrus: startCyrus(t)}}
 				if err := g.play(min(30, n-done)); err != nil {
 					failCell(t, name, fmt.Errorf("round %d, %s: %w", g.n, g.last, err), g.said)
 				}

@@ -35,7 +35,7 @@ func TestSystemCallsFail(t *testing.T) {
 	for _, f := range formats {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel()
-			c := &failing{t: t, w: &workDir{dir: t.TempDir()}, j: &judge{format: f, cyrus: startCyrus(t)}}
+			c := &failing{t: t, w: &workDir{dir: fastDir(t)}, j: &judge{format: f, cyrus: startCyrus(t)}}
 			for seed := range uint64(campaign(1, 2)) {
 				for i, s := range scenarios(t, c.w, f, 20+seed) {
 					if i > 1 && i%2 != int(seed) {
