@@ -204,12 +204,10 @@ func (o oracle) recover() (oracle, error) {
 // replay links what the log says, and tells where it stopped.
 func (o oracle) replay(off, limit int64) (end int64, count int, err error) {
 	for off < limit {
-		switch typ := o.word(off); typ {
-		case 0:
-			for off < limit && o.word(off) == 0 {
-				off += 4
-			}
-			continue
+		for off < limit && o.word(off) == 0 {
+			off += 4
+		}
+		switch o.word(off) { // it does not ask whether that was the end
 		case 255:
 			off += 4
 			continue
