@@ -75,7 +75,7 @@ func (format) Replay(v *codec.View, h codec.Header, opt codec.ReplayOptions, ed 
 			return r.log, nil
 		}
 	}
-	r.log.End = off
+	r.log.End = min(off, r.end)
 	err := r.transactions(off)
 	return r.log, err
 }
