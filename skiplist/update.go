@@ -63,11 +63,17 @@ func (db *DB) beginWrite(ctx context.Context) (*writer, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	w, err := db.lockedWriter(ctx)
-	if err != nil {
-		<-db.turn
-	}
-	return w, err
+	return db.writerInTurn(ctx)
+}
+
+// writerInTurn makes a writer of the turn that the caller has, or gives the turn back, also if the goroutine ends.
+func (db *DB) writerInTurn(ctx context.Context) (w *writer, err error) {
+	defer func() {
+		if w == nil {
+			<-db.turn
+		}
+	}()
+	return db.lockedWriter(ctx)
 }
 
 // lockedWriter takes the exclusive lock on the file that the path leads to. The caller has the turn.
@@ -159,9 +165,9 @@ func (w *writer) drop(g *generation, published *state) {
 
 // end gives the lock and the turn back.
 func (w *writer) end() {
+	defer func() { <-w.db.turn }()
 	w.db.setWriting(false)
 	_ = w.st.gen.wr.Unlock()
-	<-w.db.turn
 }
 
 // publish makes st the newest state.
@@ -176,6 +182,8 @@ type call struct {
 	done     chan struct{}
 	err      error
 	panicked any
+	ended    bool // done is closed
+	again    bool // nothing was done: stand in the queue once more
 }
 
 // maxBatchTail bounds, in bytes, how much is collected for one commit.
@@ -188,7 +196,16 @@ func (db *DB) Batch(ctx context.Context, fn func(*Tx) error) error {
 	if db.opts.ReadOnly {
 		return fmt.Errorf("%s: %w", db.path, ErrReadOnly)
 	}
-	c := &call{fn: fn, done: make(chan struct{})}
+	for {
+		c := &call{fn: fn, done: make(chan struct{})}
+		if err := db.wait(ctx, c); err != nil || !c.again {
+			return err
+		}
+	}
+}
+
+// wait stands in the queue with c until somebody has committed it, or does so for all.
+func (db *DB) wait(ctx context.Context, c *call) error {
 	db.batchMu.Lock()
 	db.batch = append(db.batch, c)
 	db.batchMu.Unlock()
@@ -222,6 +239,12 @@ func (c *call) result() error {
 	return c.err
 }
 
+// end tells the caller that the work is done.
+func (c *call) end() {
+	c.ended = true
+	close(c.done)
+}
+
 // withdraw takes c out of the queue; it fails if somebody has begun to work on it.
 func (db *DB) withdraw(c *call) bool {
 	db.batchMu.Lock()
@@ -238,11 +261,9 @@ func (db *DB) withdraw(c *call) bool {
 // lead does the work of all that wait, with the turn in hand. An error means that the caller, whose own is among them,
 // could not get at the file, and that the others have to try for themselves.
 func (db *DB) lead(ctx context.Context, own *call) error {
-	w, err := db.lockedWriter(ctx)
+	w, err := db.writerInTurn(ctx)
 	if err != nil {
-		mine := db.withdraw(own)
-		<-db.turn
-		if mine {
+		if db.withdraw(own) {
 			return err
 		}
 		return nil
@@ -252,8 +273,17 @@ func (db *DB) lead(ctx context.Context, own *call) error {
 	calls := db.batch
 	db.batch = nil
 	db.batchMu.Unlock()
-	for len(calls) > 0 {
-		calls = calls[w.group(calls):]
+	defer func() {
+		for _, c := range calls {
+			if !c.ended {
+				// A function has ended this goroutine (runtime.Goexit), and nothing was committed.
+				c.again = c.panicked == nil
+				c.end()
+			}
+		}
+	}()
+	for rest := calls; len(rest) > 0; {
+		rest = rest[w.group(rest):]
 	}
 	return nil
 }
@@ -282,7 +312,7 @@ func (w *writer) group(calls []*call) int {
 		default:
 			c.err = err
 		}
-		close(c.done)
+		c.end()
 	}
 	return n
 }
