@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 
 	"github.com/mailspine/mailspine/internal/planted"
@@ -249,7 +250,7 @@ func sameRecords(a, b reading) (err error) {
 func (w *writer) switchTo(out replacement) error {
 	db := w.db
 	old := w.st.gen
-	g := &generation{path: db.path, wr: out.wr}
+	g := &generation{path: db.path, wr: out.wr, named: out.dirErr == nil}
 	g.refs.Store(1)
 	var err error
 	if g.rd, err = db.fs.Open(db.path, vfs.ReadWrite, 0); err == nil {
@@ -303,30 +304,34 @@ func sameFile(f vfs.File, described vfs.Info) error {
 	return err
 }
 
-// create makes an empty database at the path, complete or not at all; what is there already is kept (fs.ErrExist).
-func (db *DB) create(ctx context.Context) error {
+// create makes an empty database at the path, complete or not at all, and describes it; what is there already is kept
+// (fs.ErrExist).
+func (db *DB) create(ctx context.Context) (info vfs.Info, err error) {
 	format := db.opts.Format
 	if format == Auto {
 		format = Twoskip
 	}
 	c := codecs[format]
-	temp := fmt.Sprintf("%s.%016x", db.path, db.opts.Random())
-	f, err := db.fs.Open(temp, vfs.ReadWrite|vfs.Create|vfs.Exclusive, db.opts.Mode)
+	temp, f, err := db.createTemp()
 	if err != nil {
-		return writeError("create", err)
+		return info, writeError("create", err)
 	}
 	_, err = f.WriteAt(c.Empty(db.now()), 0)
 	if err == nil && !planted.On(planted.CreateUnsynced) {
 		err = f.Sync()
+	}
+	if err == nil {
+		info, err = f.Stat()
 	}
 	if e := f.Close(); err == nil {
 		err = e
 	}
 	if err == nil {
 		err = db.fs.Link(temp, db.path)
-		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) {
-			err = db.fs.Rename(temp, db.path) // a file system without hard links
-			temp = ""
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS) {
+			if err = db.createWithoutLink(ctx, temp); err == nil {
+				temp = ""
+			}
 		}
 	}
 	if temp != "" {
@@ -338,7 +343,45 @@ func (db *DB) create(ctx context.Context) error {
 		err = db.fs.SyncDir(dirOf(db.path))
 	}
 	if err != nil {
-		return writeError("create", err)
+		return info, writeError("create", err)
 	}
-	return nil
+	return info, nil
+}
+
+// createTemp creates a file beside the database, under a name that nobody has.
+func (db *DB) createTemp() (name string, f vfs.File, err error) {
+	for range 100 {
+		name = fmt.Sprintf("%s.%016x", db.path, db.opts.Random())
+		f, err = db.fs.Open(name, vfs.ReadWrite|vfs.Create|vfs.Exclusive, db.opts.Mode)
+		if !errors.Is(err, fs.ErrExist) {
+			return name, f, err
+		}
+	}
+	return name, nil, fmt.Errorf("no name is free: %s", name) // and not fs.ErrExist: there is no database
+}
+
+// createWithoutLink gives the new file temp the name where there are no hard links. A rename would replace a file that
+// another process has created meanwhile. So a file of zero bytes, which is an empty database to everybody, takes the name
+// first, or fails to, and is replaced under its lock if it is still there and empty.
+func (db *DB) createWithoutLink(ctx context.Context, temp string) error {
+	f, err := db.fs.Open(db.path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, db.opts.Mode)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Lock(ctx, vfs.Exclusively); err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	at, err := db.fs.Stat(db.path)
+	if err != nil {
+		return err
+	}
+	if !at.SameFile(info) || info.Size != 0 {
+		return &fs.PathError{Op: "create", Path: db.path, Err: fs.ErrExist}
+	}
+	return db.fs.Rename(temp, db.path)
 }

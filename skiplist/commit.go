@@ -26,6 +26,9 @@ func (w *writer) commit(tx *Tx) error {
 	if w.st.codec.Traits().Rewrites || w.st.blank {
 		return w.commitByRewrite(tx)
 	}
+	if err := w.keepName(); err != nil {
+		return writeError("commit: make the name durable", err)
+	}
 	if err := w.prepare(); err != nil {
 		return writeError("commit: prepare the file", err)
 	}

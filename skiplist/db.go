@@ -75,10 +75,13 @@ func (db *DB) open(ctx context.Context) error {
 	db.stamp = readSkipstamp(db.fs, db.opts.Skipstamp)
 	g, err := openGeneration(db.fs, db.path, db.opts.ReadOnly)
 	if errors.Is(err, fs.ErrNotExist) && db.opts.Create && !db.opts.ReadOnly {
-		if err = db.create(ctx); err != nil && !errors.Is(err, fs.ErrExist) {
+		var created vfs.Info
+		if created, err = db.create(ctx); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		g, err = openGeneration(db.fs, db.path, db.opts.ReadOnly)
+		if g, err = openGeneration(db.fs, db.path, db.opts.ReadOnly); err == nil {
+			g.named = g.id.SameFile(created)
+		}
 	}
 	if err != nil {
 		return err

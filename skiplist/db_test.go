@@ -8,9 +8,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -253,6 +255,35 @@ func TestBatchKeepsFailuresApart(t *testing.T) {
 			_ = db.Batch(ctx, func(tx *skiplist.Tx) error { panic("mine") })
 		})
 		require.Equal(t, 26, db.Stats().Records)
+	})
+}
+
+// TestBatchGoexit has a function given to Batch end its goroutine, as a failing test does: nobody waits for it.
+func TestBatchGoexit(t *testing.T) {
+	eachFormat(t, func(t *testing.T, f skiplist.Format) {
+		db := open(t, filepath.Join(t.TempDir(), "db"), skiplist.Options{Format: f, Create: true})
+		var wg sync.WaitGroup
+		require.NoError(t, db.Update(ctx, func(*skiplist.Tx) error { // the queue grows while this holds the turn
+			for i := range 20 {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					defer func() { _ = recover() }() // the leader may not be the one that ends
+					_ = db.Batch(ctx, func(tx *skiplist.Tx) error {
+						if i == 10 {
+							runtime.Goexit()
+						}
+						return tx.Put(fmt.Appendf(nil, "%02d", i), nil)
+					})
+				}()
+			}
+			time.Sleep(20 * time.Millisecond)
+			return nil
+		}))
+		wg.Wait()
+		// The goroutine that ended may have been that of another caller.
+		require.GreaterOrEqual(t, db.Stats().Records, 18)
+		require.NoError(t, db.Put(ctx, []byte("next"), nil))
 	})
 }
 

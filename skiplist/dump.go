@@ -62,5 +62,6 @@ func Create(ctx context.Context, path string, opts Options) error {
 		return err
 	}
 	db := &DB{path: path, opts: opts, fs: opts.FS}
-	return db.create(ctx)
+	_, err = db.create(ctx)
+	return err
 }

@@ -22,6 +22,9 @@ type generation struct {
 	rd, wr vfs.File
 	id     vfs.Info // Dev and Ino
 
+	// named is set once this process has seen to it that the name is durable. Belongs to the holder of the turn.
+	named bool
+
 	refs atomic.Int64
 
 	mu   sync.Mutex

@@ -106,6 +106,20 @@ func (w *writer) prepare() error {
 	return nil
 }
 
+// keepName makes the file's name durable, once in its life in this process. Whoever gave it the name, in a checkpoint or
+// when it was created, may have died before the directory was synced; without this a power cut could bring the file
+// before it back, and take away what is going to be acknowledged in this one.
+func (w *writer) keepName() error {
+	if w.st.gen.named {
+		return nil
+	}
+	if err := w.db.fs.SyncDir(dirOf(w.db.path)); err != nil {
+		return err
+	}
+	w.st.gen.named = true
+	return nil
+}
+
 // wrongLinks collects the writes that mend the links of the file, each place once.
 func (w *writer) wrongLinks() (mend []codec.Write, err error) {
 	defer vfs.CatchFault(vfs.ArmFault(), w.st.view.Mem, &err)

@@ -190,8 +190,8 @@ type call struct {
 const maxBatchTail = 4 << 20
 
 // Batch is Update for many small, independent changes: the changes of all callers that wait are committed together,
-// each whole or not at all, and share the syncs. fn may be called more than once, and in another goroutine. If there is
-// no space for all of them each is tried alone.
+// each whole or not at all, and share the syncs. fn may be called more than once, and in another goroutine: it must not
+// end that (runtime.Goexit). If there is no space for all of them each is tried alone.
 func (db *DB) Batch(ctx context.Context, fn func(*Tx) error) error {
 	if db.opts.ReadOnly {
 		return fmt.Errorf("%s: %w", db.path, ErrReadOnly)
