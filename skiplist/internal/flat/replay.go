@@ -111,10 +111,10 @@ func (rp *replay) add(l line) {
 	enc, _, _ := l.split()
 	key := decode(enc)
 	if !canonical(enc) {
-		rp.find(codeSpelling, finding.Warning, l.off, "a key that Cyrus would spell otherwise and so does not find", "any change rewrites it")
+		rp.find(codeSpelling, finding.Warning, l.off, "a key that Cyrus would spell otherwise and so does not find", "", 0, "any change rewrites it")
 	}
 	if rp.prev != nil && rp.look.Compare(rp.prev, key) > 0 {
-		rp.find(codeUnsorted, finding.Warning, l.off, "the key sorts before that of the line before, so that Cyrus may not find it",
+		rp.find(codeUnsorted, finding.Warning, l.off, "the key sorts before that of the line before, so that Cyrus may not find it", "", 0,
 			"any change sorts the file")
 	}
 	rp.prev = key
@@ -132,14 +132,14 @@ func (rp *replay) add(l line) {
 func (rp *replay) duplicate(l line, old tree.Ref) {
 	_, enc, _ := l.split()
 	if _, was, err := New().Record(rp.v, old); err == nil && bytes.Equal(was, decode(enc)) {
-		rp.find(codeDuplicate, finding.Warning, l.off, fmt.Sprintf("the line at %#x again", old.Offset()), "any change drops one of them")
+		rp.find(codeDuplicate, finding.Warning, l.off, "an earlier line again, that at ", "", old, "any change drops one of them")
 		return
 	}
 	if !rp.log.Disorder {
 		rp.log.Disorder, rp.log.DisorderAt = true, l.off
 	}
 	rp.find(codeDuplicate, finding.Damage, l.off,
-		fmt.Sprintf("the key of the line at %#x with another value; the later line counts", old.Offset()), "mailspine db salvage keeps the later")
+		"another value, which counts, for the key of the line at ", "", old, "mailspine db salvage keeps the later")
 }
 
 // salvage takes up what can be read of a damaged line: a record whose value alone is in doubt. A key with a hole is
@@ -147,10 +147,10 @@ func (rp *replay) duplicate(l line, old tree.Ref) {
 func (rp *replay) salvage(l line, off int64, problem string) {
 	tab := bytes.IndexByte(l.b, separator)
 	if tab < 0 || off < l.off+int64(tab) {
-		rp.find(codeUnreadable, finding.Damage, off, "skipped: "+problem, "")
+		rp.find(codeUnreadable, finding.Damage, off, "skipped: ", problem, 0, "")
 		return
 	}
-	rp.find(codeNUL, finding.Damage, off, "kept, though its value is in doubt: "+problem, "")
+	rp.find(codeNUL, finding.Damage, off, "kept, though its value is in doubt: ", problem, 0, "")
 	rp.add(l)
 }
 
@@ -170,17 +170,22 @@ func (rp *replay) unterminated(l line, problem string) {
 	switch {
 	case !rp.opt.Salvage && !planted.On(planted.TornLineShown):
 	case problem != "":
-		rp.find(codeUnreadable, finding.Damage, l.off, "skipped: the last line has no LF, and "+problem, "")
+		rp.find(codeUnreadable, finding.Damage, l.off, "skipped: the last line has no LF, and ", problem, 0, "")
 	default:
-		rp.find(codeUnterminated, finding.Damage, l.off, "kept, though its value may be cut off: the last line has no LF", "")
+		rp.find(codeUnterminated, finding.Damage, l.off, "kept, though its value may be cut off: the last line has no LF", "", 0, "")
 		rp.add(l)
 	}
 }
 
-func (rp *replay) find(code string, sev finding.Severity, off int64, detail, fix string) {
+// find notes a finding: text, then more, and the place of a line, if there is one. Nothing is put together for one that
+// is not listed, of which a hostile file may have one a byte.
+func (rp *replay) find(code string, sev finding.Severity, off int64, text, more string, at tree.Ref, fix string) {
 	if rp.count[code]++; rp.count[code] > maxFindings {
 		return
 	}
+	if at != 0 {
+		more += fmt.Sprintf("%#x", at.Offset())
+	}
 	rp.log.Findings = append(rp.log.Findings,
-		finding.Finding{Code: code, Severity: sev, Path: rp.v.Path, Offset: off, Detail: detail, Fix: fix})
+		finding.Finding{Code: code, Severity: sev, Path: rp.v.Path, Offset: off, Detail: text + more, Fix: fix})
 }
