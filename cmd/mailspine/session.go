@@ -188,7 +188,7 @@ func (ss *session) hint(err error) error {
 	case err == nil || errors.As(err, &coded) || ss.ctx.Err() != nil:
 		return err
 	case errors.Is(err, skiplist.ErrDamaged):
-		advice = "mailspine db check shows all that is wrong; mailspine db salvage brings out what is readable"
+		advice = fmt.Sprintf("mailspine db check %[1]s shows what is wrong; mailspine db salvage %[1]s --out FILE2 brings out what is readable", ss.path)
 	case errors.Is(err, skiplist.ErrNotDatabase) && ss.opts.Format == skiplist.Auto && ss.undecided():
 		advice = "name the format with --format; mailspine db salvage and db dump then read it even if its beginning is damaged"
 	case errors.Is(err, skiplist.ErrOrder):

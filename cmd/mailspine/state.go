@@ -110,12 +110,15 @@ func (i info) print(w io.Writer) {
 	if !i.LastRecovery.IsZero() {
 		row("last recovery", "%s", i.LastRecovery.UTC().Format("2006-01-02 15:04:05Z"))
 	}
-	if i.DeleteBytes > 0 && i.Format != skiplist.Auto {
+	if i.DeleteBytes > 0 && i.Format != skiplist.Auto && i.State != "damaged" {
 		row("reserve", "%s after the end: %s deletions on a full disk", size(i.ReserveBytes), count(i.ReserveDeletes))
 	}
 	room := "a checkpoint has room"
 	if !i.CheckpointFits {
 		room = "no room for a checkpoint"
+	}
+	if i.State == "damaged" {
+		room = "nothing is written to a damaged file"
 	}
 	row("disk", "%s free of %s: %s", size(i.DiskFreeBytes), size(i.DiskBytes), room)
 	row("state", "%s", i.health())
