@@ -81,7 +81,7 @@ func TestShowIsCyrShow(t *testing.T) {
 	for _, format := range formats {
 		t.Run(format, func(t *testing.T) {
 			s := realcyrus.NewStore(t, realcyrus.Options{})
-			for seed := range uint64(4) {
+			for seed := range rounds(2) {
 				rnd := rand.New(rand.NewPCG(seed, 1))
 				script := hardScript(rnd)
 				theirs := filepath.Join(s.Dir, fmt.Sprintf("theirs%d.db", seed))
@@ -172,6 +172,14 @@ func batchLines(rnd *rand.Rand) string {
 	return text.String()
 }
 
+// rounds is how many seeds to try; a campaign tries ten times as many.
+func rounds(n uint64) uint64 {
+	if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
+		return 10 * n
+	}
+	return n
+}
+
 // keyless finds commands that lack their key.
 var keyless = regexp.MustCompile(`(?m)^(GET|SET|DELETE)(\x00.*)?\r?$`)
 
@@ -185,7 +193,7 @@ func TestBatchIsCyrBatch(t *testing.T) {
 			s := realcyrus.NewStore(t, realcyrus.Options{})
 			theirs, ours := filepath.Join(s.Dir, "theirs.db"), filepath.Join(realcyrus.TempDir(t), "ours.db")
 			compared, failed := 0, 0
-			for seed := range uint64(120) {
+			for seed := range rounds(40) {
 				script := []byte(batchLines(rand.New(rand.NewPCG(seed, 2))))
 				_ = os.Remove(theirs)
 				_ = os.Remove(ours)
@@ -213,8 +221,8 @@ func TestBatchIsCyrBatch(t *testing.T) {
 				got, _, _ := cli(t, nil, "db", "show", ours, "--format", format)
 				sameBytes(t, want.Stdout, got, "%s", about)
 			}
-			require.Greater(t, compared, 60)
-			require.Greater(t, failed, 10)
+			require.Greater(t, compared, 20)
+			require.Greater(t, failed, 3)
 		})
 	}
 }

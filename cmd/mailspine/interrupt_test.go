@@ -183,7 +183,7 @@ func (i *interrupter) Write(p []byte) (int, error) {
 // TestInterruptWorking interrupts the long verbs while they work, at the first sign of progress: no new file is left, the
 // old one is as it was, and the next run does the work.
 func TestInterruptWorking(t *testing.T) {
-	const records = 100_000
+	const records = 40_000
 	clock := time.Unix(0, 0)
 	now := func() time.Time { clock = clock.Add(time.Minute); return clock } // nobody is patient
 	for _, format := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
