@@ -4,6 +4,7 @@ package vfs_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -154,6 +155,9 @@ func TestMetadataOfAnotherOwner(t *testing.T) {
 	dir := t.TempDir()
 	old, repl := create(t, filepath.Join(dir, "old")), create(t, filepath.Join(dir, "new"))
 	xattr := unix.Setxattr(old.Name(), "user.note", []byte("kept"), 0) == nil
+	if xattr {
+		require.NoError(t, unix.Setxattr(repl.Name(), "user.other", []byte("of whom it served before"), 0))
+	}
 	if os.Getuid() == 0 {
 		require.NoError(t, unix.Chown(old.Name(), 1234, 2345))
 	}
@@ -171,6 +175,8 @@ func TestMetadataOfAnotherOwner(t *testing.T) {
 		n, err := unix.Getxattr(repl.Name(), "user.note", value)
 		require.NoError(t, err)
 		require.Equal(t, "kept", string(value[:n]))
+		_, err = unix.Getxattr(repl.Name(), "user.other", value)
+		require.ErrorIs(t, err, unix.ENODATA, "what the old file lacks is taken away")
 	}
 }
 
@@ -212,4 +218,55 @@ func TestBootTime(t *testing.T) {
 	var up unix.Sysinfo_t
 	require.NoError(t, unix.Sysinfo(&up))
 	require.WithinDuration(t, time.Now().Add(-time.Duration(up.Uptime)*time.Second), boot, 5*time.Second)
+}
+
+// TestNoFollow: a name that somebody made a link of is not followed where that was asked for.
+func TestNoFollow(t *testing.T) {
+	dir := t.TempDir()
+	create(t, filepath.Join(dir, "a"))
+	link := filepath.Join(dir, "link")
+	require.NoError(t, os.Symlink("a", link))
+	_, err := vfs.OS().Open(link, vfs.ReadWrite|vfs.NoFollow, 0)
+	require.ErrorIs(t, err, syscall.ELOOP)
+	f, err := vfs.OS().Open(link, vfs.ReadWrite, 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	f, err = vfs.OS().Open(filepath.Join(dir, "a"), vfs.ReadWrite|vfs.NoFollow, 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+// TestPoolWithALink: a link in the pool is not written through.
+func TestPoolWithALink(t *testing.T) {
+	dir := t.TempDir()
+	name, victim, pool := filepath.Join(dir, "a"), filepath.Join(dir, "victim"), filepath.Join(dir, "pool")
+	require.NoError(t, os.WriteFile(name, []byte("old"), 0o600))
+	require.NoError(t, os.WriteFile(victim, bytes.Repeat([]byte("v"), 100_000), 0o600))
+	sp := vfs.NewSpares(vfs.OS(), pool)
+	if err := sp.Prepare(name, 3); err != nil {
+		t.Skip(err)
+	}
+	for k := range 4 {
+		spare := fmt.Sprintf("%s/spare.%d", pool, k)
+		require.NoError(t, os.Remove(spare))
+		require.NoError(t, os.Symlink(victim, spare))
+	}
+	full := vfs.ReplaceOptions{Spares: sp}
+	first := true
+	err := vfs.ReplaceFile(vfs.OS(), name, full, func(f vfs.File) error {
+		if first {
+			first = false
+			return syscall.ENOSPC
+		}
+		_, err := f.WriteAt([]byte("new"), 0)
+		return err
+	})
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	p, err := os.ReadFile(victim)
+	require.NoError(t, err)
+	require.Equal(t, bytes.Repeat([]byte("v"), 100_000), p)
+	require.NoError(t, vfs.NewSpares(vfs.OS(), pool).Prepare(name, 3), "others take their place")
+	info, err := os.Lstat(pool + "/spare.0")
+	require.NoError(t, err)
+	require.True(t, info.Mode().IsRegular())
 }
