@@ -43,7 +43,7 @@ func TestDocument(t *testing.T) {
 		fmt.Sprintf("| %d | ADD |", typeAdd),
 		fmt.Sprintf("| %d | DELETE | offset of the record removed | %d |", typeDelete, deleteSize),
 		fmt.Sprintf("| %d | COMMIT | nothing | %d |", typeCommit, commitSize),
-		fmt.Sprintf("The uint32(terminator) is `%X`", terminator),
+		fmt.Sprintf("The terminator is `%X`", uint32(terminator)),
 		fmt.Sprintf("at most %d. An empty", maxLevel),
 		fmt.Sprintf("smaller than %d GiB", maxFile>>30),
 		fmt.Sprintf("over %d + 2 × logstart", checkpointSlack),
