@@ -195,9 +195,9 @@ func TestFileSizeLimit(t *testing.T) {
 	}
 	var before unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &before))
-	step, rounds := uint64(1<<10), 3000
+	step, rounds := uint64(4<<10), 3000
 	if !long() {
-		step, rounds = 29<<10, 600
+		step, rounds = 28<<10, 600
 	}
 	for _, f := range formats {
 		t.Run(string(f), func(t *testing.T) {
