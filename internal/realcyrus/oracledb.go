@@ -301,9 +301,9 @@ type Bench struct {
 	Count, Sum uint64
 }
 
-// Bench runs one of the commands bench-get, bench-prefix, bench-full, bench-put, bench-load with its arguments; see
-// testdata/oracle.c. There is no time limit.
-func (d *OracleDB) Bench(command string, args ...uint64) (Bench, error) {
+// Bench runs one of the commands bench-get, bench-prefix, bench-full, bench-put, bench-delete, bench-load with its
+// arguments, numbers or byte slices; see testdata/oracle.c. There is no time limit.
+func (d *OracleDB) Bench(command string, args ...any) (Bench, error) {
 	if !strings.HasPrefix(command, "bench-") {
 		return Bench{}, badCommand
 	}
@@ -313,7 +313,10 @@ func (d *OracleDB) Bench(command string, args ...uint64) (Bench, error) {
 	var line bytes.Buffer
 	fmt.Fprintf(&line, "%s %d", command, d.handle)
 	for _, arg := range args {
-		fmt.Fprintf(&line, " %d", arg)
+		if b, ok := arg.([]byte); ok {
+			arg = hexWord(b)
+		}
+		fmt.Fprintf(&line, " %v", arg)
 	}
 	line.WriteByte('\n')
 	a, err := d.o.exchange(line.String())

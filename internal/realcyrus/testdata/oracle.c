@@ -496,8 +496,9 @@ static int touch(void *rock, const char *key, size_t keylen, const char *data, s
     return 0;
 }
 
-/* bench-get H N SEED; bench-prefix H N SEED CUT; bench-full H N 0: N random gets, N iterations over the keys that share
- * a random key's first LENGTH-CUT bytes, or N iterations over all. */
+/* bench-get H N SEED; bench-prefix H N SEED CUT [ONLY]; bench-full H N 0: N random gets, N iterations over the keys that
+ * share a random key's first LENGTH-CUT bytes, or N iterations over all. The random keys are from all that begin with
+ * ONLY. */
 static void cmd_bench_read(int n, char **a)
 {
     struct handle *h = opened(a[1]);
@@ -507,8 +508,10 @@ static void cmd_bench_read(int n, char **a)
     struct bytes *order;
     struct sum s = { 0, 0 };
     int full = !strcmp(a[0], "bench-full"), get = !strcmp(a[0], "bench-get");
-    int r = cyrusdb_foreach(h->db, "", 0, NULL, collect, &k, NULL);
+    struct bytes only = unhex(n > 5 ? a[5] : "-");
+    int r = cyrusdb_foreach(h->db, only.p, only.len, NULL, collect, &k, NULL);
 
+    free(only.p);
     if (r || !k.n || !count) {
         result(r ? r : CYRUSDB_NOTFOUND, 0, 0, 0);
         return;
@@ -535,15 +538,16 @@ static void cmd_bench_read(int n, char **a)
     free(order);
 }
 
-/* bench-put H N KEYS LEN SEED; bench-load H N KEYS LEN SEED: stores N records "k%08d" with values of LEN bytes, each in
- * a durable transaction of its own, or all in one. Key i is i, or the random mix(SEED, i) if SEED is not 0, modulo KEYS. */
+/* bench-put H N KEYS LEN SEED; bench-delete (the same); bench-load (the same): stores or deletes N records "k%08d" with
+ * values of LEN bytes, each in a durable transaction of its own, or stores all in one. Key i is i, or the random
+ * mix(SEED, i) if SEED is not 0, modulo KEYS. */
 static void cmd_bench_write(int n, char **a)
 {
     struct handle *h = opened(a[1]);
     uint64_t count = strtoull(a[2], NULL, 10), keys = strtoull(a[3], NULL, 10), i, begin, sum = 0;
     size_t len = strtoul(a[4], NULL, 10);
     uint64_t seed = strtoull(a[5], NULL, 10);
-    int load = !strcmp(a[0], "bench-load"), r = 0;
+    int load = !strcmp(a[0], "bench-load"), gone = !strcmp(a[0], "bench-delete"), r = 0;
     struct txn *tid = NULL;
     char key[32], *value = must(malloc(len + 1));
 
@@ -556,7 +560,10 @@ static void cmd_bench_write(int n, char **a)
         size_t keylen = snprintf(key, sizeof key, "k%08llu", (unsigned long long)k);
         size_t j;
         for (j = 0; j < 8 && j < len; j++) value[len - 1 - j] = 'a' + (i >> (4 * j)) % 16;
-        r = cyrusdb_store(h->db, key, keylen, value, len, load ? &tid : NULL);
+        if (gone)
+            r = cyrusdb_delete(h->db, key, keylen, NULL, 1);
+        else
+            r = cyrusdb_store(h->db, key, keylen, value, len, load ? &tid : NULL);
         sum += k;
     }
     if (load && !r && tid) r = cyrusdb_commit(h->db, tid);
@@ -596,6 +603,7 @@ static const struct {
     { "bench-prefix", 5, cmd_bench_read },
     { "bench-full", 4, cmd_bench_read },
     { "bench-put", 6, cmd_bench_write },
+    { "bench-delete", 6, cmd_bench_write },
     { "bench-load", 6, cmd_bench_write },
 };
 
