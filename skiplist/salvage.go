@@ -157,7 +157,7 @@ func (s *salvager) dropUnreadable(ctx context.Context, st *state, res *Salvaged)
 		var broken *FormatError
 		switch {
 		case err == nil:
-			kept.Append(cur.Ref())
+			kept.Append(cur.Ref(), st.look.Key(cur.Ref()))
 			continue
 		case errors.As(err, &broken):
 			res.Findings = append(res.Findings, damageFinding(broken))

@@ -161,8 +161,9 @@ func (format) Rewrite(v *codec.View, _ codec.Header, live tree.Tree, _ time.Time
 		if err != nil {
 			return codec.Rewritten{}, err
 		}
-		ed.Append(tree.NewRef(size, 1))
 		before := len(buf)
+		key, _, _ := bytes.Cut(enc, []byte{separator})
+		ed.Append(tree.NewRef(size, 1), decode(key))
 		buf = appendLine(buf, enc)
 		if size += int64(len(buf) - before); size > maxSize {
 			return codec.Rewritten{}, codec.ErrTooLarge

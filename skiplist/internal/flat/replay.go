@@ -120,7 +120,7 @@ func (rp *replay) add(l line) {
 	rp.prev = key
 	r := tree.NewRef(l.off, 1)
 	if rp.last == nil || rp.look.Compare(rp.last, key) < 0 {
-		rp.ed.Append(r)
+		rp.ed.Append(r, key)
 		rp.last = key
 	} else if old := rp.ed.Put(key, r); old != 0 {
 		rp.duplicate(l, old)

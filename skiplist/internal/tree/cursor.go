@@ -27,7 +27,7 @@ func (t Tree) First() Cursor {
 func (t Tree) Last() Cursor {
 	c := Cursor{t: t, where: -1}
 	if t.n > 0 {
-		c.descend(0, t.root, func(nd *node) int { return len(nd.refs) - 1 })
+		c.descend(0, t.root, func(nd *node) int { return nd.size() - 1 })
 	}
 	return c
 }
@@ -40,7 +40,7 @@ func (t Tree) Seek(look Lookup, key []byte) (Cursor, bool) {
 	}
 	nd, depth := t.root, 0
 	for ; nd.kids != nil; depth++ {
-		i := nd.childFor(look, key)
+		i := nd.childFor(look.Compare, key)
 		c.path[depth] = step{nd, i}
 		nd = nd.kids[i]
 	}
@@ -169,7 +169,7 @@ func (nd *node) firstAbove(level int) int {
 }
 
 func (nd *node) lastAbove(level int) int {
-	i := len(nd.refs) - 1
+	i := nd.size() - 1
 	for nd.levelAt(i) <= level {
 		i--
 	}

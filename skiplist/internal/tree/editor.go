@@ -1,6 +1,9 @@
 package tree
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+)
 
 // Editor makes a new version of a tree. It copies the nodes it changes, once; versions taken before stay as they were.
 // It is for one goroutine at a time.
@@ -46,11 +49,11 @@ func (e *Editor) Last() Cursor { return e.t.Last() }
 // Put makes ref the record of key and returns the one that was, or 0.
 func (e *Editor) Put(key []byte, ref Ref) (old Ref) {
 	if e.t.root == nil {
-		e.t = Tree{root: &node{own: e.own, refs: append(make([]Ref, 0, fanout), ref)}, height: 1, n: 1}
+		e.t = Tree{root: e.leaf(ref), height: 1, n: 1}
 		return 0
 	}
-	root, right, old := e.put(e.t.root, key, ref)
-	e.grow(root, right)
+	root, more, old := e.put(e.t.root, key, ref)
+	e.grow(root, more)
 	if old == 0 {
 		e.t.n++
 	}
@@ -58,13 +61,13 @@ func (e *Editor) Put(key []byte, ref Ref) (old Ref) {
 }
 
 // Append adds a record whose key is after all others; that is not checked.
-func (e *Editor) Append(ref Ref) {
+func (e *Editor) Append(ref Ref, key []byte) {
 	if e.t.root == nil {
-		e.Put(nil, ref)
+		e.Put(key, ref)
 		return
 	}
-	root, right := e.append(e.t.root, ref)
-	e.grow(root, right)
+	root, more := e.append(e.t.root, ref, key)
+	e.grow(root, more)
 	e.t.n++
 }
 
@@ -90,100 +93,106 @@ func (e *Editor) Delete(key []byte) (old Ref) {
 	return old
 }
 
+// part is what was split off a node: the node to its right, and the key that separates the two.
+type part struct {
+	nd  *node
+	sep []byte
+}
+
 // grow puts a new root over the old one and what was split off it.
-func (e *Editor) grow(root, right *node) {
+func (e *Editor) grow(root *node, more part) {
 	e.t.root = root
-	if right == nil {
+	if more.nd == nil {
 		return
 	}
 	top := e.inner()
-	top.push(root)
-	top.push(right)
+	top.kids = append(top.kids, root, more.nd)
+	top.seps = append(top.seps, nil, more.sep)
+	top.levels = append(top.levels, root.topLevel(), more.nd.topLevel())
 	e.t.root = top
 	e.t.height++
 }
 
-func (e *Editor) put(nd *node, key []byte, ref Ref) (_, right *node, old Ref) {
+func (e *Editor) put(nd *node, key []byte, ref Ref) (_ *node, more part, old Ref) {
 	nd = e.mine(nd)
 	if nd.kids == nil {
-		i, exact := nd.find(e.look, key)
-		if exact {
-			old, nd.refs[i] = nd.refs[i], ref
-			return nd, nil, old
-		}
-		if len(nd.refs) == fanout {
-			right = e.split(nd, i)
-			if i > len(nd.refs) || i == fanout {
-				right.refs = slices.Insert(right.refs, i-len(nd.refs), ref)
-				return nd, right, 0
-			}
-		}
-		nd.refs = slices.Insert(nd.refs, i, ref)
-		return nd, right, 0
+		more, old = e.putLeaf(nd, key, ref)
+		return nd, more, old
 	}
-	i := nd.childFor(e.look, key)
+	i := nd.childFor(e.look.Compare, key)
 	kid, more, old := e.put(nd.kids[i], key, ref)
 	nd.set(i, kid)
-	if more == nil {
-		return nd, nil, old
+	if more.nd == nil {
+		return nd, part{}, old
 	}
 	return nd, e.adopt(nd, i+1, more), old
 }
 
-// adopt inserts kid at index i of nd, splitting nd if it is full.
-func (e *Editor) adopt(nd *node, i int, kid *node) (right *node) {
-	to := nd
-	if len(nd.kids) == fanout {
-		right = e.split(nd, i)
-		if i > len(nd.kids) || i == fanout {
-			i -= len(nd.kids)
-			to = right
-		}
+func (e *Editor) putLeaf(nd *node, key []byte, ref Ref) (more part, old Ref) {
+	i, exact := nd.find(e.look, key)
+	if exact {
+		old, nd.refs[i] = nd.refs[i], ref
+		return part{}, old
 	}
-	to.refs = slices.Insert(to.refs, i, kid.refs[0])
-	to.kids = slices.Insert(to.kids, i, kid)
-	to.levels = slices.Insert(to.levels, i, kid.topLevel())
-	return right
+	if len(nd.refs) < fanout {
+		nd.refs = slices.Insert(nd.refs, i, ref)
+		return part{}, 0
+	}
+	if i == fanout {
+		return part{e.leaf(ref), bytes.Clone(key)}, 0
+	}
+	right := e.leaf(nd.refs[fanout/2:]...)
+	nd.refs = nd.refs[:fanout/2]
+	sep := bytes.Clone(e.look.Key(right.refs[0]))
+	if i <= len(nd.refs) {
+		nd.refs = slices.Insert(nd.refs, i, ref)
+	} else {
+		right.refs = slices.Insert(right.refs, i-len(nd.refs), ref)
+	}
+	return part{right, sep}, 0
 }
 
-// split moves the upper half of a full node to a new one; nothing, if the next insertion is at the very end, so that
-// nodes filled in order stay full.
-func (e *Editor) split(nd *node, at int) *node {
+// adopt inserts a kid, before which its separator stands, at index i of nd, which is split if it is full: in the middle,
+// or at the end if the kid comes there, so that nodes filled in order stay full.
+func (e *Editor) adopt(nd *node, i int, kid part) (more part) {
+	if len(nd.kids) < fanout {
+		nd.insert(i, kid)
+		return part{}
+	}
 	half := fanout / 2
-	if at == fanout {
+	if i == fanout {
 		half = fanout
 	}
-	if nd.kids == nil {
-		right := &node{own: e.own, refs: append(make([]Ref, 0, fanout), nd.refs[half:]...)}
-		nd.refs = nd.refs[:half]
-		return right
-	}
 	right := e.inner()
-	right.refs = append(right.refs, nd.refs[half:]...)
 	right.kids = append(right.kids, nd.kids[half:]...)
+	right.seps = append(right.seps, nd.seps[half:]...)
 	right.levels = append(right.levels, nd.levels[half:]...)
 	clear(nd.kids[half:])
-	nd.refs, nd.kids, nd.levels = nd.refs[:half], nd.kids[:half], nd.levels[:half]
-	return right
+	clear(nd.seps[half:])
+	nd.kids, nd.seps, nd.levels = nd.kids[:half], nd.seps[:half], nd.levels[:half]
+	if i > half || i == fanout {
+		right.insert(i-half, kid)
+	} else {
+		nd.insert(i, kid)
+	}
+	return part{right, right.seps[0]}
 }
 
-func (e *Editor) append(nd *node, ref Ref) (_, right *node) {
+func (e *Editor) append(nd *node, ref Ref, key []byte) (_ *node, more part) {
 	nd = e.mine(nd)
 	if nd.kids == nil {
 		if len(nd.refs) == fanout {
-			right = e.split(nd, fanout)
-			right.refs = append(right.refs, ref)
-			return nd, right
+			return nd, part{e.leaf(ref), bytes.Clone(key)}
 		}
 		nd.refs = append(nd.refs, ref)
-		return nd, nil
+		return nd, part{}
 	}
 	i := len(nd.kids) - 1
-	kid, more := e.append(nd.kids[i], ref)
+	kid, more := e.append(nd.kids[i], ref, key)
 	nd.kids[i] = kid
-	if more == nil {
+	if more.nd == nil {
 		nd.levels[i] = max(nd.levels[i], uint8(ref.Level()))
-		return nd, nil
+		return nd, part{}
 	}
 	return nd, e.adopt(nd, i+1, more)
 }
@@ -203,7 +212,7 @@ func (e *Editor) remove(nd *node, key []byte) (*node, Ref) {
 		}
 		return nd, old
 	}
-	i := nd.childFor(e.look, key)
+	i := nd.childFor(e.look.Compare, key)
 	kid, old := e.remove(nd.kids[i], key)
 	if old == 0 {
 		return nd, 0
@@ -223,20 +232,24 @@ func (e *Editor) remove(nd *node, key []byte) (*node, Ref) {
 
 // merge joins kid i with a neighbour if it has become small and both fit well into one node.
 func (e *Editor) merge(nd *node, i int) {
-	if len(nd.kids[i].refs) > fanout/4 || len(nd.kids) < 2 {
+	if nd.kids[i].size() > fanout/4 || len(nd.kids) < 2 {
 		return
 	}
 	if i == len(nd.kids)-1 {
 		i--
 	}
 	left, right := nd.kids[i], nd.kids[i+1]
-	if len(left.refs)+len(right.refs) > fanout*3/4 {
+	if left.size()+right.size() > fanout*3/4 {
 		return
 	}
 	left = e.mine(left)
 	left.refs = append(left.refs, right.refs...)
-	left.kids = append(left.kids, right.kids...)
-	left.levels = append(left.levels, right.levels...)
+	if right.kids != nil {
+		// What separated the two nodes now separates their kids: right's own first separator means nothing.
+		left.seps = append(append(left.seps, nd.seps[i+1]), right.seps[1:]...)
+		left.kids = append(left.kids, right.kids...)
+		left.levels = append(left.levels, right.levels...)
+	}
 	nd.set(i, left)
 	nd.drop(i + 1)
 }
@@ -246,30 +259,34 @@ func (e *Editor) mine(nd *node) *node {
 	if nd.own == e.own {
 		return nd
 	}
-	c := &node{own: e.own, refs: append(make([]Ref, 0, fanout), nd.refs...)}
-	if nd.kids != nil {
-		c.kids = append(make([]*node, 0, fanout), nd.kids...)
-		c.levels = append(make([]uint8, 0, fanout), nd.levels...)
+	if nd.kids == nil {
+		return e.leaf(nd.refs...)
 	}
+	c := e.inner()
+	c.kids = append(c.kids, nd.kids...)
+	c.seps = append(c.seps, nd.seps...)
+	c.levels = append(c.levels, nd.levels...)
 	return c
 }
 
+func (e *Editor) leaf(refs ...Ref) *node {
+	return &node{own: e.own, refs: append(make([]Ref, 0, fanout), refs...)}
+}
+
 func (e *Editor) inner() *node {
-	return &node{own: e.own, refs: make([]Ref, 0, fanout), kids: make([]*node, 0, fanout), levels: make([]uint8, 0, fanout)}
+	return &node{own: e.own, kids: make([]*node, 0, fanout), seps: make([][]byte, 0, fanout), levels: make([]uint8, 0, fanout)}
 }
 
-func (nd *node) push(kid *node) {
-	nd.refs = append(nd.refs, kid.refs[0])
-	nd.kids = append(nd.kids, kid)
-	nd.levels = append(nd.levels, kid.topLevel())
+func (nd *node) insert(i int, kid part) {
+	nd.kids = slices.Insert(nd.kids, i, kid.nd)
+	nd.seps = slices.Insert(nd.seps, i, kid.sep)
+	nd.levels = slices.Insert(nd.levels, i, kid.nd.topLevel())
 }
 
-func (nd *node) set(i int, kid *node) {
-	nd.refs[i], nd.kids[i], nd.levels[i] = kid.refs[0], kid, kid.topLevel()
-}
+func (nd *node) set(i int, kid *node) { nd.kids[i], nd.levels[i] = kid, kid.topLevel() }
 
 func (nd *node) drop(i int) {
-	nd.refs = slices.Delete(nd.refs, i, i+1)
 	nd.kids = slices.Delete(nd.kids, i, i+1)
+	nd.seps = slices.Delete(nd.seps, i, i+1)
 	nd.levels = slices.Delete(nd.levels, i, i+1)
 }

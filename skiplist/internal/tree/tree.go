@@ -1,9 +1,10 @@
 // Package tree keeps sorted record references in memory: a B+tree whose published versions never change, so that a
 // snapshot of it is a plain copy of a small struct, readers need no lock, and dropping a version needs no work.
 //
-// The tree holds no keys. It asks for the key of a reference when it has to compare ([Lookup]), and it knows on how
-// many levels each record is linked in its file, so that the neighbours of a record on any level are found in
-// O(log n) without following a pointer of the file.
+// The tree holds few keys: copies of those that separate its nodes, so that a search touches the file only in the last
+// node. For the others it asks when it has to compare ([Lookup]). It knows on how many levels each record is linked in
+// its file, so that the neighbours of a record on any level are found in O(log n) without following a pointer of the
+// file.
 package tree
 
 // fanout is the number of entries in a full node: eight cache lines of references.
@@ -28,13 +29,23 @@ type Tree struct {
 	n      int
 }
 
-// node is a leaf (kids is nil) or an inner node. In an inner node refs[i] is the first reference below kids[i], and
-// levels[i] the highest level below it.
+// node is a leaf, with refs only, or an inner node, with all but refs. In an inner node levels[i] is the highest level
+// below kids[i], and seps[i] a key that is greater than all below kids[i-1] and not greater than any below kids[i]; it
+// need not be the key of a record that is still there. seps[0] has no meaning.
 type node struct {
 	own    *byte
 	refs   []Ref
 	kids   []*node
+	seps   [][]byte
 	levels []uint8
+}
+
+// size is the number of entries.
+func (nd *node) size() int {
+	if nd.kids != nil {
+		return len(nd.kids)
+	}
+	return len(nd.refs)
 }
 
 // Len is the number of records.
@@ -47,7 +58,7 @@ func (t Tree) Get(look Lookup, key []byte) Ref {
 		return 0
 	}
 	for nd.kids != nil {
-		nd = nd.kids[nd.childFor(look, key)]
+		nd = nd.kids[nd.childFor(look.Compare, key)]
 	}
 	if i, exact := nd.find(look, key); exact {
 		return nd.refs[i]
@@ -56,11 +67,11 @@ func (t Tree) Get(look Lookup, key []byte) Ref {
 }
 
 // childFor is the index of the kid that holds key, or would.
-func (nd *node) childFor(look Lookup, key []byte) int {
-	lo, hi := 0, len(nd.refs)-1
+func (nd *node) childFor(compare func(a, b []byte) int, key []byte) int {
+	lo, hi := 0, len(nd.kids)-1
 	for lo < hi {
 		mid := int(uint(lo+hi+1) >> 1)
-		if look.Compare(look.Key(nd.refs[mid]), key) <= 0 {
+		if compare(nd.seps[mid], key) <= 0 {
 			lo = mid
 		} else {
 			hi = mid - 1

@@ -74,7 +74,7 @@ func TestTreeAgainstSortedSlice(t *testing.T) {
 			"append": func(t *rapid.T) {
 				key := []byte{255, 255, byte(len(*tb) >> 16), byte(len(*tb) >> 8), byte(len(*tb))}
 				r := tb.add(key, levels.Draw(t, "level"))
-				e.Append(r)
+				e.Append(r, key)
 				want = append(want, r)
 			},
 			"deleteRun": func(t *rapid.T) {
@@ -122,7 +122,7 @@ func TestTreeAgainstSortedSlice(t *testing.T) {
 		kept = append(kept, version{e.Tree(), want})
 		for _, v := range kept {
 			if v.t.root != nil {
-				checkNode(t, v.t.root, v.t.height)
+				checkNode(t, look, v.t.root, v.t.height)
 			}
 			require.Equal(t, len(v.refs), v.t.Len())
 			require.True(t, slices.Equal(v.refs, forward(v.t)))
@@ -131,16 +131,29 @@ func TestTreeAgainstSortedSlice(t *testing.T) {
 	})
 }
 
-// checkNode verifies the invariants of a node and all below it: first references, levels and height.
-func checkNode(t *rapid.T, nd *node, height int) {
-	require.NotEmpty(t, nd.refs)
-	require.LessOrEqual(t, len(nd.refs), fanout)
+// checkNode verifies the invariants of a node and all below it: separators, levels and height. It returns the first
+// and the last key.
+func checkNode(t *rapid.T, look Lookup, nd *node, height int) (first, last []byte) {
+	require.NotZero(t, nd.size())
+	require.LessOrEqual(t, nd.size(), fanout)
 	require.Equal(t, height == 1, nd.kids == nil)
-	for i, kid := range nd.kids {
-		require.Equal(t, kid.refs[0], nd.refs[i])
-		require.Equal(t, kid.topLevel(), nd.levels[i])
-		checkNode(t, kid, height-1)
+	if nd.kids == nil {
+		return look.Key(nd.refs[0]), look.Key(nd.refs[len(nd.refs)-1])
 	}
+	require.Empty(t, nd.refs)
+	require.Len(t, nd.seps, len(nd.kids))
+	for i, kid := range nd.kids {
+		require.Equal(t, kid.topLevel(), nd.levels[i])
+		from, to := checkNode(t, look, kid, height-1)
+		if i == 0 {
+			first = from
+		} else {
+			require.Negative(t, look.Compare(last, nd.seps[i]))
+			require.LessOrEqual(t, look.Compare(nd.seps[i], from), 0)
+		}
+		last = to
+	}
+	return first, last
 }
 
 // TestAppendKeepsLevels appends a record of every height in turn, so that high ones begin new nodes.
@@ -153,10 +166,11 @@ func TestAppendKeepsLevels(t *testing.T) {
 			if i%fanout == 0 {
 				level = rapid.IntRange(1, 20).Draw(t, "level")
 			}
-			e.Append(tb.add([]byte{byte(i >> 8), byte(i)}, level))
+			key := []byte{byte(i >> 8), byte(i)}
+			e.Append(tb.add(key, level), key)
 		}
 		v := e.Tree()
-		checkNode(t, v.root, v.height)
+		checkNode(t, tb.lookup(), v.root, v.height)
 	})
 }
 
@@ -211,7 +225,8 @@ func BenchmarkGet(b *testing.B) {
 	e := Edit(Tree{}, tb.lookup())
 	const n = 200_000
 	for i := range n {
-		e.Append(tb.add([]byte{byte(i >> 16), byte(i >> 8), byte(i)}, 1+bits.TrailingZeros(uint(i)|1<<20)))
+		key := []byte{byte(i >> 16), byte(i >> 8), byte(i)}
+		e.Append(tb.add(key, 1+bits.TrailingZeros(uint(i)|1<<20)), key)
 	}
 	t := e.Tree()
 	for i := 0; b.Loop(); i++ {

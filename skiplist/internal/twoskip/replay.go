@@ -291,7 +291,7 @@ func (r *replay) put(ref tree.Ref) error {
 	}
 	if r.isGreatest(key) {
 		r.last = append(r.last[:0], key...)
-		r.ed.Append(ref)
+		r.ed.Append(ref, key)
 		r.did(swap{now: ref})
 		return nil
 	}

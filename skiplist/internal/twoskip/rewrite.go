@@ -67,7 +67,11 @@ func (f format) layOut(v *codec.View, live tree.Tree) (next tree.Tree, end int64
 		level := drawLevel(random.Uint64())
 		head := headSize(rec.klen, rec.vlen, level)
 		at := end + blankSize*blanks(end, head)
-		ed.Append(tree.NewRef(at, level))
+		key, err := p.key(rec)
+		if err != nil {
+			return tree.Tree{}, 0, v.Errorf(rec.off, "key", "%v", err)
+		}
+		ed.Append(tree.NewRef(at, level), key)
 		end = at + head + pad(rec.klen+rec.vlen)
 	}
 	return ed.Tree(), end, nil

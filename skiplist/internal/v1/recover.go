@@ -128,7 +128,7 @@ func (f format) Rewrite(v *codec.View, h codec.Header, live tree.Tree, now time.
 		}
 		n := len(buf)
 		buf = appendRecord(buf, typeInorder, key, value, ptrs[:r.Level()])
-		ed.Append(tree.NewRef(off, r.Level()))
+		ed.Append(tree.NewRef(off, r.Level()), key)
 		off += int64(len(buf) - n)
 		ptrs = ptrs[r.Level():]
 		if len(buf) >= emitChunk {

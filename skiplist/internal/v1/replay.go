@@ -159,7 +159,7 @@ func (r *replay) base(rec record) {
 	r.checkPadding(rec)
 	ref := tree.NewRef(rec.off, rec.level)
 	if r.last == nil || r.ed.Lookup().Compare(r.last, key) < 0 {
-		r.ed.Append(ref)
+		r.ed.Append(ref, key)
 		r.last = key
 		return
 	}
