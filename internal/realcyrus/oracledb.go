@@ -295,8 +295,8 @@ func (d *OracleDB) Txn(ops ...Op) error {
 
 // Bench is what a benchmark in the oracle measured.
 type Bench struct {
-	// Time is what all of it took, inside the process, without the line protocol.
-	Time time.Duration
+	// Time is what all of it took, inside the process, without the line protocol; CPU is the processor's part of it.
+	Time, CPU time.Duration
 	// Count is the number of operations, or of records visited. Sum is over what was touched.
 	Count, Sum uint64
 }
@@ -328,10 +328,10 @@ func (d *OracleDB) Bench(command string, args ...any) (Bench, error) {
 		return Bench{}, err
 	}
 	var b Bench
-	var ns int64
-	if _, err := fmt.Sscan(strings.Join(a.words[1:], " "), &ns, &b.Count, &b.Sum); err != nil {
+	var wall, cpu int64
+	if _, err := fmt.Sscan(strings.Join(a.words[1:], " "), &wall, &cpu, &b.Count, &b.Sum); err != nil {
 		return Bench{}, fmt.Errorf("the oracle answered %q: %w", a.words, err)
 	}
-	b.Time = time.Duration(ns)
+	b.Time, b.CPU = time.Duration(wall), time.Duration(cpu)
 	return b, nil
 }
