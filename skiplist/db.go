@@ -35,6 +35,7 @@ type DB struct {
 	// published the newest state, so that readers need not wait for it. Guarded by writingMu.
 	writing   chan struct{}
 	writingMu sync.Mutex
+	busy      atomic.Bool // writing is closed
 
 	batchMu sync.Mutex
 	batch   []*call
@@ -322,14 +323,7 @@ func (db *DB) touch(st *state) error {
 }
 
 // isWriting tells whether a transaction of this process holds the file's lock and has published the newest state.
-func (db *DB) isWriting() bool {
-	select {
-	case <-db.writingSoon():
-		return true
-	default:
-		return false
-	}
-}
+func (db *DB) isWriting() bool { return db.busy.Load() }
 
 func (db *DB) writingSoon() <-chan struct{} {
 	db.writingMu.Lock()
@@ -340,6 +334,7 @@ func (db *DB) writingSoon() <-chan struct{} {
 func (db *DB) setWriting(on bool) {
 	db.writingMu.Lock()
 	defer db.writingMu.Unlock()
+	db.busy.Store(on)
 	if on {
 		close(db.writing)
 	} else {

@@ -238,13 +238,15 @@ func (r reading) scan(b bounds) iter.Seq2[Record, error] {
 
 type scanner struct {
 	cursor tree.Cursor
-	batch  []Record
+	batch  []Record // at first in room
+	room   [firstBatch]Record
 	buf    []byte
 	done   bool
 }
 
 func (sc *scanner) start(r reading, b bounds) (err error) {
 	defer vfs.CatchFault(vfs.ArmFault(), r.view.Mem, &err)
+	sc.batch = sc.room[:0]
 	if len(b.from) == 0 {
 		sc.cursor = r.live.First()
 	} else {

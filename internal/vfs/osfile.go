@@ -138,10 +138,19 @@ func (f *osFile) Datasync() error { return f.use("datasync", dataSync) }
 
 func (f *osFile) Sync() error { return f.use("sync", fullSync) }
 
+// Stat is called for every snapshot, so it does without the closures of use.
 func (f *osFile) Stat() (Info, error) {
+	if !f.acquire() {
+		return Info{}, pathError("stat", f.name, unix.EBADF)
+	}
+	defer f.release()
 	var st unix.Stat_t
-	if err := f.use("stat", func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
-		return Info{}, err
+	err := unix.Fstat(f.fd, &st)
+	for err == unix.EINTR {
+		err = unix.Fstat(f.fd, &st)
+	}
+	if err != nil {
+		return Info{}, pathError("stat", f.name, err)
 	}
 	return infoOf(&st), nil
 }

@@ -152,20 +152,30 @@ func (format) Key(v *codec.View, r tree.Ref) []byte {
 
 // Record implements codec.Codec. A record of a transaction that is not sealed yet has no checksum of its head.
 func (format) Record(v *codec.View, r tree.Ref) (key, value []byte, err error) {
+	off := r.Offset()
+	committed := parser{v, v.Size}
+	if size, level := committed.quick(off); size > 0 && level == r.Level() {
+		b := v.Mem[off : off+size : off+size]
+		body := b[headSize(0, 0, level):]
+		klen, vlen := int(be.Uint16(b[2:])), int(be.Uint32(b[4:]))
+		if klen+vlen <= len(body) { // what is mapped may change at any time, if a program is broken
+			return body[:klen:klen], body[klen : klen+vlen : klen+vlen], nil
+		}
+	}
 	p := parser{v, v.End()}
 	read := p.settled
 	switch {
-	case r.Offset() >= v.Size:
+	case off >= v.Size:
 		read = p.shape
 	case v.Salvage:
 		read = p.apartFromLinks
 	}
-	rec, _, err := read(r.Offset())
+	rec, _, err := read(off)
 	if err == nil && (rec.typ != typeRecord || rec.level != r.Level()) {
 		err = fmt.Errorf("it is not the record that it was")
 	}
 	if err != nil {
-		return nil, nil, v.Errorf(r.Offset(), "record", "%v", err)
+		return nil, nil, v.Errorf(off, "record", "%v", err)
 	}
 	body, err := v.Bytes(rec.body(), rec.klen+rec.vlen)
 	if err != nil {
