@@ -135,21 +135,22 @@ func engines(b *testing.B, ours, theirs func(b *testing.B, f skiplist.Format)) {
 	}
 }
 
+// benchFiles hold the content of the databases of onFile, so that each is made once a process.
+var benchFiles = map[skiplist.Format][]byte{}
+
 // onFile runs both sides on one file, which each of them may change.
 func onFile(b *testing.B, ours func(b *testing.B, path string), theirs func(b *testing.B, f skiplist.Format, path string)) {
-	paths := map[skiplist.Format]string{}
 	file := func(b *testing.B, f skiplist.Format) string {
-		if paths[f] == "" {
-			paths[f] = mailboxFile(b, f, benchMailboxes, 0)
-		}
 		path := filepath.Join(b.TempDir(), "copy.db")
-		text, err := os.ReadFile(paths[f])
-		require.NoError(b, err)
-		require.NoError(b, os.WriteFile(path, text, 0o644))
+		require.NoError(b, os.WriteFile(path, benchFiles[f], 0o644))
 		return path
 	}
 	for _, f := range benchFormats {
-		paths[f] = mailboxFile(b, f, benchMailboxes, 0)
+		if benchFiles[f] == nil {
+			var err error
+			benchFiles[f], err = os.ReadFile(mailboxFile(b, f, benchMailboxes, 0))
+			require.NoError(b, err)
+		}
 	}
 	engines(b,
 		func(b *testing.B, f skiplist.Format) { ours(b, file(b, f)) },

@@ -134,15 +134,15 @@ func (e *Editor) putLeaf(nd *node, key []byte, ref Ref) (more part, old Ref) {
 		old, nd.refs[i] = nd.refs[i], ref
 		return part{}, old
 	}
-	if len(nd.refs) < fanout {
+	if len(nd.refs) < leafFanout {
 		nd.refs = slices.Insert(nd.refs, i, ref)
 		return part{}, 0
 	}
-	if i == fanout {
+	if i == leafFanout {
 		return part{e.leaf(ref), bytes.Clone(key)}, 0
 	}
-	right := e.leaf(nd.refs[fanout/2:]...)
-	nd.refs = nd.refs[:fanout/2]
+	right := e.leaf(nd.refs[leafFanout/2:]...)
+	nd.refs = nd.refs[:leafFanout/2]
 	sep := bytes.Clone(e.look.Key(right.refs[0]))
 	if i <= len(nd.refs) {
 		nd.refs = slices.Insert(nd.refs, i, ref)
@@ -181,7 +181,7 @@ func (e *Editor) adopt(nd *node, i int, kid part) (more part) {
 func (e *Editor) append(nd *node, ref Ref, key []byte) (_ *node, more part) {
 	nd = e.mine(nd)
 	if nd.kids == nil {
-		if len(nd.refs) == fanout {
+		if len(nd.refs) == leafFanout {
 			return nd, part{e.leaf(ref), bytes.Clone(key)}
 		}
 		nd.refs = append(nd.refs, ref)
@@ -232,14 +232,15 @@ func (e *Editor) remove(nd *node, key []byte) (*node, Ref) {
 
 // merge joins kid i with a neighbour if it has become small and both fit well into one node.
 func (e *Editor) merge(nd *node, i int) {
-	if nd.kids[i].size() > fanout/4 || len(nd.kids) < 2 {
+	full := nd.kids[i].full()
+	if nd.kids[i].size() > full/4 || len(nd.kids) < 2 {
 		return
 	}
 	if i == len(nd.kids)-1 {
 		i--
 	}
 	left, right := nd.kids[i], nd.kids[i+1]
-	if left.size()+right.size() > fanout*3/4 {
+	if left.size()+right.size() > full*3/4 {
 		return
 	}
 	left = e.mine(left)
@@ -270,7 +271,7 @@ func (e *Editor) mine(nd *node) *node {
 }
 
 func (e *Editor) leaf(refs ...Ref) *node {
-	return &node{own: e.own, refs: append(make([]Ref, 0, fanout), refs...)}
+	return &node{own: e.own, refs: append(make([]Ref, 0, leafFanout), refs...)}
 }
 
 func (e *Editor) inner() *node {

@@ -7,8 +7,14 @@
 // file.
 package tree
 
-// fanout is the number of entries in a full node: eight cache lines of references.
-const fanout = 64
+const (
+	// fanout is the number of kids of a full inner node.
+	fanout = 64
+	// leafFanout is the number of references in a full leaf. A search compares the keys of one leaf in the file, each at
+	// the price of a cache miss; smaller leaves mean fewer of them, and more memory for what separates them: here some
+	// 20 bytes a record in all.
+	leafFanout = 16
+)
 
 // maxHeight bounds the path of a cursor. Nodes other than the root hold at least one entry, and splits halve full
 // nodes, so that 16 levels are beyond any file.
@@ -46,6 +52,14 @@ func (nd *node) size() int {
 		return len(nd.kids)
 	}
 	return len(nd.refs)
+}
+
+// full is the number of entries that there is room for.
+func (nd *node) full() int {
+	if nd.kids != nil {
+		return fanout
+	}
+	return leafFanout
 }
 
 // Len is the number of records.

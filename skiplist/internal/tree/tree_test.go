@@ -135,7 +135,7 @@ func TestTreeAgainstSortedSlice(t *testing.T) {
 // and the last key.
 func checkNode(t *rapid.T, look Lookup, nd *node, height int) (first, last []byte) {
 	require.NotZero(t, nd.size())
-	require.LessOrEqual(t, nd.size(), fanout)
+	require.LessOrEqual(t, nd.size(), nd.full())
 	require.Equal(t, height == 1, nd.kids == nil)
 	if nd.kids == nil {
 		return look.Key(nd.refs[0]), look.Key(nd.refs[len(nd.refs)-1])
@@ -163,7 +163,7 @@ func TestAppendKeepsLevels(t *testing.T) {
 		e := Edit(Tree{}, tb.lookup())
 		for i := range rapid.IntRange(1, 9000).Draw(t, "n") {
 			level := 1
-			if i%fanout == 0 {
+			if i%leafFanout == 0 {
 				level = rapid.IntRange(1, 20).Draw(t, "level")
 			}
 			key := []byte{byte(i >> 8), byte(i)}
