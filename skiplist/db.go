@@ -155,7 +155,7 @@ func (db *DB) fittingOrder(st *state) Order {
 
 // smallFile is the size up to which a file is replayed under the lock at once. A larger one is replayed without the
 // lock first, so that writers do not wait, and what came meanwhile is read under it.
-const smallFile = 1 << 20
+var smallFile int64 = 1 << 20 // a variable for the tests
 
 // firstLoad replays the file. It owns g and returns a state of g, or of the generation that has replaced it.
 func (db *DB) firstLoad(ctx context.Context, g *generation) (*state, error) {
@@ -165,6 +165,11 @@ func (db *DB) firstLoad(ctx context.Context, g *generation) (*state, error) {
 		if err := context.Cause(ctx); err != nil {
 			g.release()
 			return nil, err
+		}
+		if st != nil {
+			// A commit may have been under way, and its last write may change neither size nor, within one tick of the
+			// clock, the time: what was seen without the lock proves nothing.
+			st.seen = vfs.Info{}
 		}
 	}
 	return db.catchUp(ctx, g, st)

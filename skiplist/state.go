@@ -36,8 +36,13 @@ type state struct {
 	linked bool
 }
 
-// unchanged tells whether the file cannot have got a new commit since the state was read.
+// unchanged tells whether the file cannot have got a new commit since the state was read, under a lock. A commit makes
+// the file longer, and a checkpoint takes its name away; the time alone is too coarse to tell. Where a torn tail is cut
+// off, the next commit may make the file just as long as it was.
 func (st *state) unchanged(now vfs.Info) bool {
+	if st.log.State == codec.Torn && !st.codec.Traits().Rewrites {
+		return false
+	}
 	return now.Size == st.seen.Size && now.Nlink == st.seen.Nlink && now.Ctime.Equal(st.seen.Ctime) && now.Nlink > 0
 }
 

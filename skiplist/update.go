@@ -115,6 +115,9 @@ func (db *DB) lockedWriter(ctx context.Context) (*writer, error) {
 // writerOn reads the news of the locked generation g, which it owns, and publishes them.
 func (db *DB) writerOn(g *generation, st *state, info vfs.Info) (*writer, error) {
 	next, err := st, error(nil)
+	if info.Blocks*512 < db.reserved {
+		db.reserved = 0 // somebody has cut the file, which frees what is reserved behind its end
+	}
 	if g != st.gen || db.poisoned || !st.unchanged(info) {
 		if db.poisoned {
 			next, err = db.load(g, info, nil)

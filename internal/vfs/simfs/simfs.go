@@ -33,6 +33,9 @@ type Options struct {
 	NoTrace bool
 	// NoMap makes Map fail with ENODEV, so that code falls back to ReadAt.
 	NoMap bool
+	// Tick, if set, is how coarse the clock is, as that of file times is in a kernel: two changes within one tick cannot
+	// be told apart by it.
+	Tick time.Duration
 	// Seed decides what a failed sync leaves.
 	Seed uint64
 }
@@ -177,7 +180,13 @@ func (v *FS) Advance(by time.Duration) {
 // BootTime is the beginning, or the crash that made this image.
 func (v *FS) BootTime() (time.Time, error) { return time.Unix(0, v.d.boot).UTC(), nil }
 
-func (d *disk) now() int64 { return d.clock + int64(d.nops)*int64(time.Microsecond) }
+func (d *disk) now() int64 {
+	now := d.clock + int64(d.nops)*int64(time.Microsecond)
+	if d.opts.Tick > 0 {
+		now -= now % int64(d.opts.Tick)
+	}
+	return now
+}
 
 // record appends an operation to the journal.
 func (d *disk) record(o op) {
