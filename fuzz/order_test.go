@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
 	"github.com/mailspine/mailspine/skiplist"
@@ -85,7 +86,11 @@ type order struct {
 }
 
 func (o *order) run(t *testing.T) error {
-	disk := simfs.New(simfs.Options{})
+	var opts simfs.Options
+	if o.seed%4 < 2 {
+		opts.Tick = 10 * time.Millisecond // file times stand still for the most part
+	}
+	disk := simfs.New(opts)
 	db, err := skiplist.Open(ctx, dbPath, options(disk, o.f, o.seed))
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/mailspine/mailspine/internal/vfs/simfs"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -68,6 +69,8 @@ type machine struct {
 	path  string
 	opts  skiplist.Options
 	db    [2]*skiplist.DB
+	ro    *skiplist.DB // open for reading only
+	disk  *simfs.FS    // nil on the real file system
 	model map[string]string
 	snaps []kept
 }
@@ -80,7 +83,8 @@ type kept struct {
 func (m *machine) any() *skiplist.DB { return m.db[rapid.IntRange(0, 1).Draw(m.t, "handle")] }
 
 func (m *machine) key() []byte {
-	return fmt.Appendf(nil, "k%03d", rapid.IntRange(0, 120).Draw(m.t, "key"))
+	end := rapid.SampledFrom([]string{"", "", ".", " x", "\xe9", "^a"}).Draw(m.t, "end") // the orders differ in these
+	return fmt.Appendf(nil, "k%03d%s", rapid.IntRange(0, 60).Draw(m.t, "key"), end)
 }
 
 func (m *machine) value() []byte {
@@ -96,6 +100,63 @@ func (m *machine) reopen(i int) {
 	m.db[i] = db
 }
 
+func (m *machine) reopenReader() {
+	if m.ro != nil {
+		require.NoError(m.t, m.ro.Close())
+	}
+	opts := m.opts
+	opts.ReadOnly = true
+	var err error
+	m.ro, err = skiplist.Open(ctx, m.path, opts)
+	require.NoError(m.t, err)
+	require.ErrorIs(m.t, m.ro.Put(ctx, []byte("k"), nil), skiplist.ErrReadOnly)
+}
+
+// crash cuts the power: all that was acknowledged is in the image, whichever it is.
+func (m *machine) crash(t *rapid.T) {
+	if m.disk == nil {
+		t.Skip("only on the simulated disk")
+	}
+	m.checkSnapshots()
+	trace := m.disk.Trace()
+	var images []*simfs.FS
+	for img := range trace.Images(simfs.Search{From: trace.Len(), Limit: 8, Samples: 8, Seed: rapid.Uint64().Draw(t, "crash")}) {
+		images = append(images, img.FS)
+	}
+	m.disk = rapid.SampledFrom(images).Draw(t, "image")
+	m.opts.FS = m.disk
+	m.db, m.ro = [2]*skiplist.DB{}, nil
+	m.reopen(0)
+	m.reopen(1)
+	m.reopenReader()
+}
+
+// cancelled gives up the wait for a lock that another handle holds. The lock, which may come late, is given back.
+func (m *machine) cancelled(t *rapid.T) {
+	i := rapid.IntRange(0, 1).Draw(t, "handle")
+	require.NoError(t, m.db[i].Update(ctx, func(*skiplist.Tx) error {
+		short, stop := context.WithTimeout(ctx, time.Millisecond)
+		defer stop()
+		commit := m.db[1-i].Update
+		if rapid.Bool().Draw(t, "batch") {
+			commit = m.db[1-i].Batch
+		}
+		err := commit(short, func(*skiplist.Tx) error { return errors.New("it has the lock") })
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		return nil
+	}))
+}
+
+func (m *machine) checkSnapshots() {
+	for _, k := range m.snaps {
+		require.Equal(m.t, k.want, contents(m.t, k.s))
+		k.s.Close()
+		_, err := k.s.Get([]byte("x"))
+		require.ErrorIs(m.t, err, skiplist.ErrClosed)
+	}
+	m.snaps = nil
+}
+
 func TestModel(t *testing.T) {
 	eachFormat(t, func(t *testing.T, f skiplist.Format) {
 		dir := t.TempDir()
@@ -104,8 +165,15 @@ func TestModel(t *testing.T) {
 			n++
 			m := &machine{t: t, path: filepath.Join(dir, fmt.Sprint(n)), model: map[string]string{},
 				opts: skiplist.Options{Format: f, Create: true, Reserve: 4096}}
+			m.opts.Order = rapid.SampledFrom([]skiplist.Order{skiplist.DefaultOrder, skiplist.DefaultOrder,
+				skiplist.SignedOrder, skiplist.UnsignedOrder, skiplist.MailboxOrder}).Draw(t, "order")
+			if rapid.Bool().Draw(t, "simulated") {
+				m.disk, m.path = simfs.New(simfs.Options{NoMap: rapid.Bool().Draw(t, "no map")}), "/db"
+				m.opts.FS = m.disk
+			}
 			m.reopen(0)
 			m.reopen(1)
+			m.reopenReader()
 			t.Repeat(map[string]func(*rapid.T){
 				"update": func(t *rapid.T) {
 					m.t = t
@@ -157,6 +225,26 @@ func TestModel(t *testing.T) {
 					m.t = t
 					m.reopen(rapid.IntRange(0, 1).Draw(t, "handle"))
 				},
+				"reopen the reader": func(t *rapid.T) {
+					m.t = t
+					m.reopenReader()
+				},
+				"crash":     func(t *rapid.T) { m.t = t; m.crash(t) },
+				"cancelled": func(t *rapid.T) { m.t = t; m.cancelled(t) },
+				"stop early": func(t *rapid.T) {
+					m.t = t
+					n := rapid.IntRange(1, 20).Draw(t, "records")
+					require.NoError(t, m.any().View(ctx, func(s *skiplist.Snapshot) error {
+						for r, err := range s.All() {
+							require.NoError(t, err)
+							require.Equal(t, m.model[string(r.Key)], string(r.Value))
+							if n--; n == 0 {
+								break
+							}
+						}
+						return nil
+					}))
+				},
 				"snapshot": func(t *rapid.T) {
 					m.t = t
 					s, err := m.any().Snapshot(ctx)
@@ -172,7 +260,8 @@ func TestModel(t *testing.T) {
 							want = append(want, k)
 						}
 					}
-					slices.Sort(want)
+					compare := m.db[0].Order().Func()
+					slices.SortFunc(want, func(a, b string) int { return compare([]byte(a), []byte(b)) })
 					require.NoError(t, m.any().View(ctx, func(s *skiplist.Snapshot) error {
 						for r, err := range s.Prefix([]byte(p)) {
 							require.NoError(t, err)
@@ -183,7 +272,7 @@ func TestModel(t *testing.T) {
 					require.Equal(t, want, got)
 				},
 				"": func(t *rapid.T) {
-					for _, db := range m.db {
+					for _, db := range []*skiplist.DB{m.db[0], m.db[1], m.ro} {
 						require.NoError(t, db.View(ctx, func(s *skiplist.Snapshot) error {
 							require.Equal(t, m.model, contents(t, s))
 							return nil
@@ -191,12 +280,8 @@ func TestModel(t *testing.T) {
 					}
 				},
 			})
-			for _, k := range m.snaps {
-				require.Equal(t, k.want, contents(t, k.s))
-				k.s.Close()
-				_, err := k.s.Get([]byte("x"))
-				require.ErrorIs(t, err, skiplist.ErrClosed)
-			}
+			m.checkSnapshots()
+			require.NoError(t, m.ro.Close())
 			for _, db := range m.db {
 				require.NoError(t, db.Close())
 			}
