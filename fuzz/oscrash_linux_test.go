@@ -100,7 +100,8 @@ func (c *crasher) play(dir, kind string, size int64, n int) (err error) {
 
 // write has three writers change the database until the file system goes down.
 func (c *crasher) write(path string) (*outcome, error) {
-	opts := skiplist.Options{Format: c.j.format, Create: true, Random: c.r.Uint64}
+	heights := rand.NewPCG(c.r.Uint64(), 9) // of its own: the writers draw from theirs meanwhile
+	opts := skiplist.Options{Format: c.j.format, Create: true, Random: heights.Uint64}
 	db, err := skiplist.Open(ctx, path, opts)
 	if err != nil {
 		return nil, err
