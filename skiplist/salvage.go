@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 
 	"github.com/mailspine/mailspine/internal/vfs"
@@ -74,7 +75,10 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 		return res, fmt.Errorf("lock %s: %w", db.path, err)
 	}
 	defer g.rd.Unlock()
-	st, err := s.collect(ctx, g)
+	st, err := s.collect(ctx, g, nil)
+	if errors.Is(err, vfs.ErrFault) || errors.Is(err, syscall.EIO) {
+		st, err = s.collect(ctx, g, &gaps{file: g.rd})
+	}
 	if err != nil {
 		return res, err
 	}
@@ -111,7 +115,7 @@ func (s *salvager) chooseCodec(g *generation) error {
 }
 
 // collect replays all that can be read.
-func (s *salvager) collect(ctx context.Context, g *generation) (st *state, err error) {
+func (s *salvager) collect(ctx context.Context, g *generation, over *gaps) (st *state, err error) {
 	info, err := g.rd.Stat()
 	if err != nil {
 		return nil, err
@@ -119,6 +123,9 @@ func (s *salvager) collect(ctx context.Context, g *generation) (st *state, err e
 	st = s.db.newState(g, s.db.codec, info.Size)
 	defer vfs.CatchFault(vfs.ArmFault(), st.view.Mem, &err)
 	st.seen, st.view.Salvage = info, true
+	if over != nil {
+		st.view.Mem, st.view.File = nil, over
+	}
 	if info.Size == 0 {
 		return st, nil
 	}
@@ -140,7 +147,55 @@ func (s *salvager) collect(ctx context.Context, g *generation) (st *state, err e
 		st.log.Findings = append(st.log.Findings, damageFinding(broken))
 	}
 	st.live = ed.Tree()
+	if over != nil {
+		// What stands in for the gaps has shown how the file is built. No byte of it may get into a record.
+		strict := *st.view
+		strict.File = g.rd
+		st.view = &strict
+		for _, off := range over.at {
+			st.log.Findings = append(st.log.Findings, s.db.finding("disk", Damage, off, "", "the disk does not deliver the %d bytes here", gapSize))
+		}
+	}
 	return st, nil
+}
+
+// gaps reads a file of which the disk does not deliver some parts: zeros stand in for them.
+type gaps struct {
+	file vfs.File
+	at   []int64 // where they are, the first of them in order of reading
+}
+
+// gapSize is the unit that a disk fails to deliver, maxGaps how many are listed.
+const (
+	gapSize = 512
+	maxGaps = 100
+)
+
+// ReadAt implements io.ReaderAt.
+func (g *gaps) ReadAt(p []byte, off int64) (n int, err error) {
+	if n, err = g.file.ReadAt(p, off); err == nil || err == io.EOF {
+		return n, err
+	}
+	for n = 0; n < len(p); {
+		at := off + int64(n)
+		part := p[n:min(len(p), n+int(gapSize-at%gapSize))]
+		k, err := g.file.ReadAt(part, at)
+		if err == io.EOF {
+			return n + k, err
+		}
+		if err != nil {
+			clear(part)
+			g.note(at - at%gapSize)
+		}
+		n += len(part)
+	}
+	return n, nil
+}
+
+func (g *gaps) note(at int64) {
+	if len(g.at) < maxGaps && !slices.Contains(g.at, at) {
+		g.at = append(g.at, at)
+	}
 }
 
 // dropUnreadable takes out the records that fail their checksums.
