@@ -22,7 +22,8 @@ const (
 )
 
 const (
-	// longTransaction is the number of changes after which a transaction is applied while it is still being read.
+	// longTransaction is the number of changes after which a transaction is applied while it is still being read, if it is
+	// also an eighth of the records: to keep the tree of before, the nodes that it changes are copied.
 	longTransaction = 4096
 	// progressEvery is how many bytes are read between two calls of Progress.
 	progressEvery = 1 << 20
@@ -213,7 +214,7 @@ func (r *replay) take(c change, head int64) error {
 		return r.apply(c)
 	}
 	r.pending = append(r.pending, c)
-	if len(r.pending) < longTransaction {
+	if len(r.pending) < max(longTransaction, r.ed.Len()/8) {
 		return nil
 	}
 	r.before, r.long = r.ed.Tree(), true
