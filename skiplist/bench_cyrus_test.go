@@ -13,7 +13,7 @@ import (
 	"github.com/mailspine/mailspine/skiplist"
 )
 
-// cyrusSyncs are the syncs of a commit in Cyrus, of any size; internal/realcyrus counts them.
+// cyrusSyncs are the syncs of a commit in Cyrus, of any size, as its source has them.
 var cyrusSyncs = map[skiplist.Format]float64{skiplist.Skiplist: 2, skiplist.Twoskip: 3}
 
 // startCyrus starts a process of libcyrus that does not recover skiplists when it opens them.
