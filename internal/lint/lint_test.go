@@ -54,7 +54,7 @@ var renameAllowed = map[string]string{
 }
 
 // mayPrint are the places that may print and exit.
-var mayPrint = []string{"cmd/", "examples/", "fuzz/", "internal/realcyrus/", "internal/killsup/", "internal/demo/"}
+var mayPrint = []string{"cmd/", "internal/imapdconf/gen/", "examples/", "fuzz/", "internal/realcyrus/", "internal/killsup/", "internal/demo/"}
 
 // harmless are the names of packages that reach files and yet do not touch one.
 var harmless = map[string]*regexp.Regexp{
