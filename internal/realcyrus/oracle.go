@@ -279,15 +279,18 @@ func hexWord(b []byte) string {
 
 // ---- compiling it ----
 
-// compileOracle compiles the oracle once a process and returns the program. It is kept in the temporary directory, under
-// a name that changes with its source and with libcyrus's interface, so that the next process finds it.
-var compileOracle = sync.OnceValues(func() (string, error) {
+// compileOracle compiles the oracle once a process and returns the program.
+var compileOracle = sync.OnceValues(func() (string, error) { return compile(oracleSource, oracleFlags) })
+
+// compile compiles a C program. It is kept in the temporary directory, under a name that changes with its source and
+// with libcyrus's interface, so that the next process finds it.
+func compile(text []byte, flags []string) (string, error) {
 	header, err := os.ReadFile(cyrusHeader)
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.New()
-	for _, part := range [][]byte{oracleSource, header, []byte(strings.Join(oracleFlags, " "))} {
+	for _, part := range [][]byte{text, header, []byte(strings.Join(flags, " "))} {
 		fmt.Fprintf(sum, "%d:%s", len(part), part)
 	}
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("mailspine-oracle-%d", os.Geteuid()))
@@ -304,10 +307,10 @@ var compileOracle = sync.OnceValues(func() (string, error) {
 	}
 	defer os.RemoveAll(work)
 	source, made := filepath.Join(work, "oracle.c"), filepath.Join(work, "oracle")
-	if err := os.WriteFile(source, oracleSource, 0o644); err != nil {
+	if err := os.WriteFile(source, text, 0o644); err != nil {
 		return "", err
 	}
-	args := slices.Concat([]string{"-o", made, source}, oracleFlags)
+	args := slices.Concat([]string{"-o", made, source}, flags)
 	if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("compile the oracle: %w\n%s", err, out)
 	}
@@ -316,7 +319,7 @@ var compileOracle = sync.OnceValues(func() (string, error) {
 	}
 	// Another process may have compiled it too: the last one wins, and both are the same.
 	return program, os.Rename(made, program)
-})
+}
 
 // ownDir makes a directory in a place where anybody may make one, and refuses one that is somebody else's: the
 // programs in it are run as this user. The user cyrus can reach it.
