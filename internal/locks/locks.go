@@ -1,0 +1,88 @@
+// Package locks takes Cyrus's named locks: empty files under a lock directory, of which a process locks the whole with
+// fcntl. They are never deleted while anybody may hold them.
+package locks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+)
+
+// dirMode and fileMode are Cyrus's, before umask.
+const (
+	dirMode  fs.FileMode = 0o755
+	fileMode fs.FileMode = 0o666
+)
+
+// Held is a set of locks that are held.
+type Held struct{ files []vfs.File }
+
+// Acquire takes the locks of the given files, in the order of their paths, so that two who want the same ones cannot
+// wait for each other. Missing files and directories are made. It waits until all are free or ctx ends; then none is held.
+func Acquire(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, paths ...string) (*Held, error) {
+	paths = slices.Compact(slices.Sorted(slices.Values(paths)))
+	h := &Held{}
+	for _, p := range paths {
+		f, err := acquire(ctx, fsys, kind, p)
+		if err != nil {
+			h.Release()
+			return nil, fmt.Errorf("lock %s: %w", p, err)
+		}
+		h.files = append(h.files, f)
+	}
+	return h, nil
+}
+
+func acquire(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string) (vfs.File, error) {
+	for {
+		f, err := open(fsys, path)
+		if err != nil {
+			return nil, err
+		}
+		if err = f.Lock(ctx, kind); err == nil {
+			var held, named vfs.Info
+			if held, err = f.Stat(); err == nil {
+				named, err = fsys.Stat(path)
+			}
+			if err == nil && held.SameFile(named) {
+				return f, nil
+			}
+		}
+		_ = f.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		// Somebody has cleaned the directory while we waited: the lock of a file without a name is nobody's.
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func open(fsys vfs.FS, path string) (vfs.File, error) {
+	f, err := fsys.Open(path, vfs.ReadWrite|vfs.Create, fileMode)
+	if errors.Is(err, fs.ErrNotExist) {
+		var notDurable *vfs.NotDurableError
+		if err := vfs.MkdirAll(fsys, filepath.Dir(path), dirMode); err != nil && !errors.As(err, &notDurable) {
+			return nil, err // a lock file need not outlive a crash
+		}
+		f, err = fsys.Open(path, vfs.ReadWrite|vfs.Create, fileMode)
+	}
+	return f, err
+}
+
+// Release gives the locks back. It may be called again, and on nil.
+func (h *Held) Release() {
+	if h == nil {
+		return
+	}
+	for _, f := range slices.Backward(h.files) {
+		_ = f.Close()
+	}
+	h.files = nil
+}
