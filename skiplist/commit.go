@@ -36,7 +36,7 @@ func (w *writer) commit(tx *Tx) error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if err := w.reserve(plan.Size-w.st.log.End, tx.deletesOnly); err != nil {
+	if err := w.reserve(plan.Size-w.st.log.End, tx.deletesOnly || tx.urgent); err != nil {
 		return writeError("commit: reserve space", err)
 	}
 	if err := w.execute(plan); err != nil {
@@ -75,9 +75,9 @@ func (w *writer) adopt(next *state) {
 	w.publish(next)
 }
 
-// reserve makes sure that need bytes can be appended, and that the reserve for deletions stands behind them. Deletions
-// may use the reserve itself. On an error the file is byte for byte as it was.
-func (w *writer) reserve(need int64, deletesOnly bool) error {
+// reserve makes sure that need bytes can be appended, and that the reserve for deletions stands behind them. A
+// transaction of deletions may use the reserve itself. On an error the file is byte for byte as it was.
+func (w *writer) reserve(need int64, mayUse bool) error {
 	db, end := w.db, w.st.log.End
 	want := end + need + max(db.opts.Reserve, 0)
 	if db.reserved >= want || planted.On(planted.ReserveForgotten) {
@@ -92,7 +92,7 @@ func (w *writer) reserve(need int64, deletesOnly bool) error {
 	if noSpace(err) {
 		err = w.st.gen.wr.Allocate(end, want-end)
 	}
-	if noSpace(err) && deletesOnly {
+	if noSpace(err) && mayUse {
 		err = w.useReserve(end, need)
 	}
 	if errors.Is(err, syscall.EOPNOTSUPP) {

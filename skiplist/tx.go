@@ -19,8 +19,9 @@ type Tx struct {
 	txn  codec.Txn
 	look tree.Lookup
 	ed   *tree.Editor
-	// deletesOnly is set while the transaction holds nothing but deletions, which may use the reserve.
-	deletesOnly bool
+	// deletesOnly is set while the transaction holds nothing but deletions, which may use the reserve; urgent is set if it
+	// may use it whatever it holds.
+	deletesOnly, urgent bool
 	// broken is the failed read that may have left the tree half changed: such a transaction cannot be committed.
 	broken error
 	done   bool
@@ -98,6 +99,10 @@ func (tx *Tx) breakOn(err *error) {
 		tx.broken = *err
 	}
 }
+
+// UseReserve lets the transaction use the space that is kept for deletions on a full disk, whatever it changes. It is for
+// what gives space back in the end, such as the deletion of a mailbox that leaves a tombstone.
+func (tx *Tx) UseReserve() { tx.urgent = true }
 
 func (tx *Tx) touch(t codec.Touch) { tx.txn.Touched = append(tx.txn.Touched, t) }
 

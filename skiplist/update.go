@@ -294,15 +294,18 @@ func (db *DB) lead(ctx context.Context, own *call) error {
 // group commits as many of the calls as fit into one transaction and tells how many that were.
 func (w *writer) group(calls []*call) int {
 	tx := newTx(w.db, w.st)
-	n := 0
+	n, urgent := 0, true
 	for n < len(calls) && len(tx.txn.View.Tail) < maxBatchTail {
 		c := calls[n]
 		m := tx.mark()
+		tx.urgent = false
 		if c.err = c.run(tx); (c.err != nil || c.panicked != nil) && !planted.On(planted.RefusedCallKept) {
 			tx.rollback(m)
 		}
+		urgent = urgent && tx.urgent
 		n++
 	}
+	tx.urgent = urgent // the reserve is not for those who have not asked for it
 	err := w.commit(tx)
 	tx.done = true
 	alone := errors.Is(err, ErrNoSpace) && n > 1 && !planted.On(planted.GroupNotRetried)
