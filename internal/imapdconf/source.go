@@ -67,12 +67,15 @@ func addProblem(list []*Problem, p *Problem) []*Problem {
 	return list
 }
 
+// FileUnreadable is the code of the problem that a file of the configuration cannot be read.
+const FileUnreadable = "file-unreadable"
+
 // include reads one file. Cyrus opens it before it looks whether it was read already, and compares the names as they are
 // spelled.
 func (s *Source) include(path string, from Pos, depth int) {
 	text, err := readFile(s.fsys, path)
 	if err != nil {
-		s.report(refused(from, "file-unreadable", err.Error(), "a readable configuration file", ""))
+		s.report(refused(from, FileUnreadable, err.Error(), "a readable configuration file", ""))
 		return
 	}
 	if first, twice := s.read[path]; twice {
