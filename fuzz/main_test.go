@@ -16,6 +16,7 @@ const roleEnv = "MAILSPINE_FUZZ_ROLE"
 // roles are what a child can be. Each gets the arguments after the program's name and returns the exit status.
 var roles = map[string]func(args []string) int{
 	"writer": writerRole,
+	"lister": listerRole,
 }
 
 // point runs one cell of a campaign on the real system only; a failure prints the value.
