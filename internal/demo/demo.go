@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -53,7 +54,7 @@ func Run(ctx context.Context, o Options, dir string, disk Disk) error {
 	for i, line := range disk.Describe() {
 		s.row([]string{"the disk", ""}[min(i, 1)], "%s", line)
 	}
-	s.row("the story", "%d writers change the mailbox list, a reader reads it, and the space runs out", writers)
+	s.row("the story", "%d writers make, share and delete mailboxes, a reader looks them up, and the space runs out", writers)
 	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
 		if err := s.play(ctx, f); err != nil {
 			return fmt.Errorf("demo, %s: %w", f, err)
@@ -113,12 +114,12 @@ func (s *story) play(ctx context.Context, f skiplist.Format) error {
 	s.head(fmt.Sprintf("A mailbox list in Cyrus's format %s, %d mailboxes", f, mailboxes))
 	o := s.disk.Options()
 	o.Format, o.Create = f, true
-	db, err := skiplist.Open(ctx, path, o)
+	list, err := openList(ctx, path, o)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	l := &ledger{db: db, acked: map[string]string{}}
+	defer list.Close()
+	l := &ledger{list: list, acked: map[mboxdb.Name]string{}}
 	if err := l.fill(ctx); err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func (s *story) play(ctx context.Context, f skiplist.Format) error {
 	if err := s.compare(ctx, l); err != nil {
 		return err
 	}
-	if err := s.damageAndSalvage(ctx, db, path); err != nil {
+	if err := s.damageAndSalvage(ctx, list.DB(), path); err != nil {
 		return err
 	}
 	s.totals = append(s.totals, total{f, l.acks.Load(), l.refused.Load()})
@@ -159,7 +160,7 @@ func (s *story) fillDisk(ctx context.Context, l *ledger) error {
 	for w := range writers {
 		wg.Go(func() {
 			for i := w; !stop.Load(); i += writers {
-				if err := l.change(ctx, name(i%mailboxes), fmt.Sprintf("%%(A %%(round %d) I %032x P default)", i, i)); err != nil {
+				if err := l.change(ctx, i); err != nil {
 					errs <- err
 					return
 				}
@@ -168,13 +169,13 @@ func (s *story) fillDisk(ctx context.Context, l *ledger) error {
 	}
 	wg.Go(func() {
 		for ; !stop.Load(); l.reads.Add(1) {
-			if _, err := l.db.Get(ctx, []byte(name(mailboxes/2))); err != nil {
+			if _, err := l.list.Lookup(ctx, name(mailboxes/2)); err != nil {
 				errs <- fmt.Errorf("a read failed: %w", err)
 				return
 			}
 		}
 	})
-	how, err := s.disk.Fill(ctx, l.db.Path(), l.refused.Load)
+	how, err := s.disk.Fill(ctx, l.list.DB().Path(), l.refused.Load)
 	stop.Store(true)
 	wg.Wait()
 	select {
@@ -200,7 +201,7 @@ func (s *story) deleteOnFullDisk(ctx context.Context, l *ledger) error {
 		return nil
 	}
 	for i := range n {
-		if err := l.change(ctx, name(i), ""); err != nil {
+		if err := l.remove(ctx, name(i)); err != nil {
 			return err
 		}
 	}
@@ -219,12 +220,17 @@ func (s *story) compare(ctx context.Context, l *ledger) error {
 		return err
 	}
 	text := fmt.Sprintf("%d lost, %d stale, %d back from the dead", d.lost, d.stale, d.extra)
-	if d == (differences{}) {
-		text = s.good(text)
+	agree := "names, unique ids and reverse ACLs agree"
+	if d.findings > 0 {
+		agree = fmt.Sprintf("%d records do not agree with others", d.findings)
 	}
-	s.row("   the file, reopened", "%d acknowledged records: %s", len(l.acked), text)
+	if d == (differences{}) {
+		text, agree = s.good(text), s.good(agree)
+	}
+	s.row("   the list, reopened", "%d acknowledged mailboxes: %s", len(l.acked), text)
+	s.row("", "%s", agree)
 	if d != (differences{}) {
-		return errors.New("the file is not what was acknowledged")
+		return errors.New("the list is not what was acknowledged")
 	}
 	return nil
 }

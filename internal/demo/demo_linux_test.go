@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -23,7 +24,7 @@ func TestLimited(t *testing.T) {
 	text := out.String()
 	for _, want := range []string{
 		"a limit on the size of files stands in for it", "refused with ErrNoSpace",
-		"deletions wait too", "500 acknowledged records: 0 lost, 0 stale, 0 back from the dead", "300 more changes, none refused",
+		"deletions wait too", "acknowledged mailboxes: 0 lost, 0 stale, 0 back from the dead", "names, unique ids and reverse ACLs agree", "300 more changes, none refused",
 		"db check", "refused: nothing is written to a damaged file", "into a new file", "format skiplist", "format twoskip",
 	} {
 		require.Contains(t, text, want)
@@ -33,25 +34,32 @@ func TestLimited(t *testing.T) {
 
 // TestLossIsTold shows that the comparison sees each kind of difference, and fails.
 func TestLossIsTold(t *testing.T) {
-	db, err := skiplist.Open(t.Context(), filepath.Join(t.TempDir(), "db"), skiplist.Options{Create: true})
+	list, err := openList(t.Context(), filepath.Join(t.TempDir(), "db"), skiplist.Options{Create: true})
 	require.NoError(t, err)
-	defer db.Close()
-	l := &ledger{db: db, acked: map[string]string{}}
+	defer list.Close()
+	l := &ledger{list: list, acked: map[mboxdb.Name]string{}}
 	require.NoError(t, l.fill(t.Context()))
 	d, err := l.differences(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, d)
-	l.acked["user.never"] = "x"
-	l.acked[name(1)] = "an older value"
+	l.acked[name(mailboxes)] = "x"
+	l.acked[name(1)] = "an older record"
 	delete(l.acked, name(2))
 	delete(l.acked, name(3))
+	require.NoError(t, list.DB().Delete(t.Context(), []byte("I"+id(t, list, name(4)))))
 	d, err = l.differences(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, differences{lost: 1, stale: 1, extra: 2}, d)
+	require.Equal(t, differences{lost: 1, stale: 1, extra: 2, findings: 1}, d)
 	var out bytes.Buffer
 	s := &story{w: &out, color: true}
 	require.ErrorContains(t, s.compare(t.Context(), l), "not what was acknowledged")
-	require.Contains(t, out.String(), "499 acknowledged records: 1 lost, 1 stale, 2 back from the dead\n")
+	require.Contains(t, out.String(), "499 acknowledged mailboxes: 1 lost, 1 stale, 2 back from the dead\n")
+}
+
+func id(t *testing.T, l *mboxdb.List, n mboxdb.Name) string {
+	rec, err := l.Lookup(t.Context(), n)
+	require.NoError(t, err)
+	return rec.UniqueID
 }
 
 // roomy is a disk that never fills up.

@@ -7,43 +7,80 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
-// ledger changes a database and remembers what was acknowledged.
+// ledger changes a mailbox list and remembers what was acknowledged.
 type ledger struct {
-	db    *skiplist.DB
-	mu    sync.Mutex
-	acked map[string]string
+	list *mboxdb.List
+	mu   sync.Mutex
+	// acked holds the mailboxes there have to be, with their records.
+	acked map[mboxdb.Name]string
 
 	acks, refused, reads atomic.Int64
 }
 
-func name(i int) string { return fmt.Sprintf("user.u%04d", i) }
+// openList opens a mailbox list as a server does that keeps reverse ACL keys.
+func openList(ctx context.Context, path string, o skiplist.Options) (*mboxdb.List, error) {
+	return mboxdb.Open(ctx, path, mboxdb.Options{DB: o, ReverseACLs: true})
+}
+
+func name(i int) mboxdb.Name { return mboxdb.InternalName(fmt.Sprintf("user.u%04d", i)) }
+
+// text is what has to be known of a mailbox to tell one of its records from every other.
+func text(r mboxdb.Record) string {
+	return fmt.Sprintf("%s %d %d %s", r.UniqueID, r.UIDValidity, r.FolderModSeq, r.ACL)
+}
 
 // fill makes the mailboxes.
 func (l *ledger) fill(ctx context.Context) error {
-	return l.db.Update(ctx, func(tx *skiplist.Tx) error {
-		for i := range mailboxes {
-			v := fmt.Sprintf("%%(A %%(u%04d lrswipkxtecdan) I %032x P default)", i, i)
-			if err := tx.Put([]byte(name(i)), []byte(v)); err != nil {
-				return err
-			}
-			l.acked[name(i)] = v
+	for i := range mailboxes {
+		if err := l.create(ctx, name(i)); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
-// change makes one change, durably, and notes whether it was acknowledged; an empty value deletes. A refusal for want of
-// space is no error. No two callers may change the same key at once.
-func (l *ledger) change(ctx context.Context, key, value string) error {
-	var err error
-	if value == "" {
-		err = l.db.Delete(ctx, []byte(key))
-	} else {
-		err = l.db.Put(ctx, []byte(key), []byte(value))
+func (l *ledger) create(ctx context.Context, n mboxdb.Name) error {
+	rec, err := l.list.Create(ctx, mboxdb.NewMailbox{Name: n})
+	return l.note(n, rec, err)
+}
+
+func (l *ledger) remove(ctx context.Context, n mboxdb.Name) error {
+	rec, err := l.list.Delete(ctx, n, false)
+	return l.note(n, rec, err)
+}
+
+// change makes the next change of mailbox i: a folder is made or deleted, or the mailbox shared with everybody, or not any
+// more. No two callers may change the same mailbox at once.
+func (l *ledger) change(ctx context.Context, i int) error {
+	n := name(i % mailboxes)
+	folder := n.Child("Work")
+	switch {
+	case !l.has(n):
+		return l.create(ctx, n)
+	case i%3 == 0 && l.has(folder):
+		return l.remove(ctx, folder)
+	case i%3 == 0:
+		return l.create(ctx, folder)
 	}
+	mode := []mboxdb.ACLMode{mboxdb.AddRights, mboxdb.RemoveRights}[i/mailboxes%2]
+	rec, err := l.list.SetACL(ctx, n, "anyone", mode, mboxdb.RightLookup|mboxdb.RightRead)
+	return l.note(n, rec, err)
+}
+
+func (l *ledger) has(n mboxdb.Name) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.acked[n]
+	return ok
+}
+
+// note remembers an answer. A refusal for want of space is no error.
+func (l *ledger) note(n mboxdb.Name, rec mboxdb.Record, err error) error {
 	if errors.Is(err, skiplist.ErrNoSpace) {
 		l.refused.Add(1)
 		return nil
@@ -54,10 +91,10 @@ func (l *ledger) change(ctx context.Context, key, value string) error {
 	l.acks.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if value == "" {
-		delete(l.acked, key)
+	if rec.Type.Deleted() {
+		delete(l.acked, n)
 	} else {
-		l.acked[key] = value
+		l.acked[n] = text(rec)
 	}
 	return nil
 }
@@ -66,7 +103,7 @@ func (l *ledger) change(ctx context.Context, key, value string) error {
 func (l *ledger) work(ctx context.Context, n int) error {
 	refused := l.refused.Load()
 	for i := range n {
-		if err := l.change(ctx, name(i%mailboxes), fmt.Sprintf("%%(A %%() I %032x P default)", i)); err != nil {
+		if err := l.change(ctx, i); err != nil {
 			return err
 		}
 	}
@@ -76,31 +113,41 @@ func (l *ledger) work(ctx context.Context, n int) error {
 	return nil
 }
 
-// differences between the file and what was acknowledged: records that are missing, that have an older value or one that
-// was refused, and that were deleted or never acknowledged.
-type differences struct{ lost, stale, extra int }
+// differences between the file and what was acknowledged: mailboxes that are missing, that have an older record or one
+// that was refused, and that were deleted or never acknowledged; and what a check of the keys finds.
+type differences struct{ lost, stale, extra, findings int }
 
 // differences opens the file anew and compares.
 func (l *ledger) differences(ctx context.Context) (d differences, err error) {
-	db, err := skiplist.Open(ctx, l.db.Path(), skiplist.Options{ReadOnly: true})
+	list, err := openList(ctx, l.list.DB().Path(), skiplist.Options{ReadOnly: true})
 	if err != nil {
 		return d, err
 	}
-	defer db.Close()
-	err = db.View(ctx, func(r *skiplist.Snapshot) error {
-		for k, want := range l.acked {
-			got, err := r.Get([]byte(k))
-			switch {
-			case errors.Is(err, skiplist.ErrNotFound):
-				d.lost++
-			case err != nil:
+	defer list.Close()
+	err = list.View(ctx, func(v *mboxdb.View) error {
+		found := 0
+		for rec, err := range v.All() {
+			if err != nil {
 				return err
-			case string(got) != want:
+			}
+			switch want, ok := l.acked[rec.Name]; {
+			case !ok:
+				d.extra++
+				continue
+			case want != text(rec):
 				d.stale++
 			}
+			found++
 		}
-		d.extra = r.Len() - (len(l.acked) - d.lost)
+		d.lost = len(l.acked) - found
 		return nil
 	})
+	if err == nil {
+		err = list.Check(ctx, func(f finding.Finding) {
+			if f.Severity > finding.Info {
+				d.findings++
+			}
+		})
+	}
 	return d, err
 }
