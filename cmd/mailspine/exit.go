@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -95,7 +96,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.Is(err, skiplist.ErrDamaged):
 		return exitDamage
-	case errors.Is(err, skiplist.ErrNotFound):
+	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound):
 		return exitNo
 	}
 	return exitFailed

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -161,6 +162,9 @@ func size(n int64) string {
 func plural[N int | int64](n N, thing string) string {
 	if n == 1 {
 		return "1 " + thing
+	}
+	if strings.HasSuffix(thing, "x") {
+		thing += "e"
 	}
 	return count(n) + " " + thing + "s"
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mailspine/mailspine/internal/batch"
-	"github.com/mailspine/mailspine/internal/imapconf"
+	"github.com/mailspine/mailspine/internal/imapdconf"
 	"github.com/mailspine/mailspine/internal/owner"
 	"github.com/mailspine/mailspine/internal/progress"
 	"github.com/mailspine/mailspine/internal/vfs"
@@ -93,9 +93,11 @@ func (f *dbFlags) choose(ss *session) error {
 	ss.opts.Order = order
 	dir := filepath.Dir(ss.path)
 	if f.config != "" {
-		c, err := imapconf.Read(vfs.OS(), f.config)
-		if err != nil {
-			return err
+		c, err := imapdconf.Read(vfs.OS(), f.config).Config("mailspine")
+		var problem *imapdconf.Problem
+		if errors.As(err, &problem) && problem.Code == imapdconf.FileUnreadable {
+			// What else is wrong with it keeps Cyrus from starting, and nobody from looking at a file.
+			return fmt.Errorf("read the configuration: %w", err)
 		}
 		if c.ConfigDirectory() != "" {
 			dir = c.ConfigDirectory()
@@ -106,7 +108,7 @@ func (f *dbFlags) choose(ss *session) error {
 }
 
 // configure takes from imapd.conf what a database file does not say itself.
-func (ss *session) configure(c *imapconf.Config) {
+func (ss *session) configure(c *imapdconf.Config) {
 	ss.opts.Skipstamp, ss.opts.Prepared = c.Skipstamp(), c.Prepared()
 	db := c.Database(ss.path)
 	if db.MailboxOrder && ss.opts.Order == skiplist.DefaultOrder {
@@ -132,34 +134,38 @@ func (ss *session) undecided() bool {
 	return errors.Is(err, skiplist.ErrNotDatabase) || err == nil && found == skiplist.Auto
 }
 
-// become gives up root for the owner of the store, so that what is written stays the server's.
-func (f *dbFlags) become(ss *session, dir string) error {
+// become gives up root for the owner of the store.
+func (f *dbFlags) become(ss *session, dir string) (err error) {
+	ss.as, err = becomeOwner(f.as, dir, ss.opts.Logger)
+	return err
+}
+
+// becomeOwner gives up root for the owner of dir, or for another user, so that what is written stays the server's. It
+// returns who this process is now, nil if it is who it was.
+func becomeOwner(as, dir string, logger *slog.Logger) (id *owner.Identity, err error) {
 	if !owner.Root() {
-		if f.as != "" {
-			return usageError("--as is for root")
+		if as != "" {
+			return nil, usageError("--as is for root")
 		}
-		return nil
+		return nil, nil
 	}
-	var id *owner.Identity
-	var err error
-	if f.as != "" {
-		if id, err = owner.Named(f.as); err != nil {
-			return usageError("--as: %w", err)
+	if as != "" {
+		if id, err = owner.Named(as); err != nil {
+			return nil, usageError("--as: %w", err)
 		}
 	} else if id, err = owner.Of(vfs.OS(), dir); err != nil {
-		return fmt.Errorf("find the owner of the store: %w", err)
+		return nil, fmt.Errorf("find the owner of the store: %w", err)
 	}
 	if id.UID == 0 {
-		return nil
+		return nil, nil
 	}
 	if err := id.Become(); err != nil {
-		return err
+		return nil, err
 	}
-	ss.as = id
-	if ss.opts.Logger != nil {
-		ss.opts.Logger.Info("working as the owner of the store", "user", id.Name, "uid", id.UID, "gid", id.GID, "directory", dir)
+	if logger != nil {
+		logger.Info("working as the owner of the store", "user", id.Name, "uid", id.UID, "gid", id.GID, "directory", dir)
 	}
-	return nil
+	return id, nil
 }
 
 // open opens the database for writing, or for reading whatever state it is in.

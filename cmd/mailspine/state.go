@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"slices"
 
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist"
@@ -137,15 +136,6 @@ func (i info) health() string {
 	return i.State
 }
 
-// checked is the JSON of db check.
-type checked struct {
-	Path     string             `json:"path"`
-	Damage   int                `json:"damage"`
-	Warnings int                `json:"warnings"`
-	Infos    int                `json:"infos"`
-	Findings []skiplist.Finding `json:"findings"`
-}
-
 func checkVerb() verb {
 	return verb{
 		use: "check FILE", short: "Compare everything in the file with everything else",
@@ -163,75 +153,8 @@ func checkVerb() verb {
 				return err
 			}
 			ss.line.Clear()
-			return ss.printFindings(found)
+			return printFindings(ss.out, ss.path, found)
 		},
-	}
-}
-
-// printFindings prints what a check found and returns the exit code for it.
-func (ss *session) printFindings(found []skiplist.Finding) error {
-	c := checked{Path: ss.path, Findings: append([]skiplist.Finding{}, found...)}
-	code := exitOK
-	for _, f := range found {
-		switch f.Severity {
-		case skiplist.Damage:
-			c.Damage++
-			code = exitDamage
-		case skiplist.Warning:
-			c.Warnings++
-			code = max(code, exitNo)
-		default:
-			c.Infos++
-		}
-	}
-	var err error
-	switch ss.out.format {
-	case "jsonl":
-		l := newList(ss.out)
-		for _, f := range found {
-			err = errors.Join(err, l.add(f))
-		}
-		err = errors.Join(err, l.end())
-	case "json":
-		err = printJSON(ss.out.w, c, false)
-	default:
-		if code != exitOK || !ss.out.quiet {
-			err = ss.out.result(nil, c.print)
-		}
-	}
-	if err == nil && code != exitOK {
-		return &exitError{code, nil}
-	}
-	return err
-}
-
-func (c checked) print(w io.Writer) {
-	printAll(w, c.Findings)
-	switch {
-	case c.Damage > 0:
-		fmt.Fprintf(w, "%s: DAMAGED: %s, %s\n", c.Path, plural(c.Damage, "damaged place"), plural(c.Warnings, "warning"))
-	case c.Warnings > 0:
-		fmt.Fprintf(w, "%s: %s; nothing that was committed is lost\n", c.Path, plural(c.Warnings, "warning"))
-	default:
-		fmt.Fprintf(w, "%s: fine\n", c.Path)
-	}
-}
-
-// printAll prints findings, and each command that mends once, after the last finding that it mends.
-func printAll(w io.Writer, found []skiplist.Finding) {
-	var fixes []string
-	for _, f := range found {
-		place := ""
-		if f.Offset >= 0 {
-			place = fmt.Sprintf(" at %#x", f.Offset)
-		}
-		fmt.Fprintf(w, "%-8s %s: %s%s: %s\n", f.Severity, f.Code, f.Path, place, f.Detail)
-		if f.Fix != "" && !slices.Contains(fixes, f.Fix) {
-			fixes = append(fixes, f.Fix)
-		}
-	}
-	for _, fix := range fixes {
-		fmt.Fprintf(w, "%-8s %s\n", "mend", fix)
 	}
 }
 

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/mboxdb"
+)
+
+func (f *storeFlags) dumpCommand(s streams) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "dump",
+		Short: "Print the whole list, as ctl_mboxlist -d does",
+		Long: "Print the whole list as \"ctl_mboxlist -d\" of Cyrus 3.6 does, byte for byte. That form leaves out former names, reverse\n" +
+			"ACL keys and whatever is not understood. With --json everything is printed, one object a line: the key and the value\n" +
+			"of each record (\"key_bytes\" and \"value_bytes\", in base64, where they are not UTF-8), and what it says. mailspine\n" +
+			"mailbox undump reads both.",
+		Args: cobra.NoArgs,
+	}
+	return f.storeCommand(s, c, storeExits(""), func(st *store, _ []string) error {
+		return st.view(func(_ *mboxdb.List, v *mboxdb.View) error {
+			if !st.out.text() {
+				return v.Dump(st.out.w)
+			}
+			unreadable, err := v.DumpCyrus(st.out.w)
+			if err == nil && unreadable > 0 {
+				return &exitError{exitDamage, fmt.Errorf("%s cannot be read and left out; --json has them", plural(unreadable, "record"))}
+			}
+			return err
+		})
+	})
+}
+
+// undumped is the JSON of mailbox undump.
+type undumped struct {
+	Path    string `json:"path"`
+	Records int    `json:"records"`
+}
+
+func (f *storeFlags) undumpCommand(s streams) *cobra.Command {
+	var out string
+	c := &cobra.Command{
+		Use:   "undump [--out FILE]",
+		Short: "Make a list of a dump, read from standard input; writes",
+		Long: "Make a list of what mailspine mailbox dump or ctl_mboxlist -d has printed, read from standard input: a new file with\n" +
+			"--out, else the configured list, which has to be missing or empty. All records come in one transaction. Of Cyrus's form\n" +
+			"the records under unique ids are made anew, with the former names that tombstones show.",
+		Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&out, "out", "", "write this new file, not the configured list")
+	return f.storeCommand(s, c, writeExits(""), func(st *store, _ []string) error {
+		if out != "" {
+			st.path = out
+		}
+		opts := st.opts
+		opts.DB.Create = true
+		l, err := mboxdb.Open(st.ctx, st.path, opts)
+		if err != nil {
+			return err
+		}
+		n, err := l.Undump(st.ctx, bufio.NewReader(&interruptible{ctx: st.ctx, in: st.streams.in}))
+		if err := errors.Join(err, l.Close()); err != nil {
+			if errors.Is(err, mboxdb.ErrExists) {
+				return &advisedError{err, "write a new file with --out"}
+			}
+			return err
+		}
+		return st.out.report(undumped{st.path, n}, "%s: %s", st.path, plural(n, "record"))
+	})
+}
+
+// upgraded is the JSON of mailbox upgrade.
+type upgraded struct {
+	Path     string            `json:"path"`
+	From     string            `json:"from,omitempty"`
+	Records  int               `json:"records"`
+	Kept     string            `json:"kept,omitempty"`
+	Findings []finding.Finding `json:"findings"`
+}
+
+func (f *storeFlags) upgradeCommand(s streams) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "upgrade",
+		Short: "Rewrite a list of a Cyrus before 3.6 in the form of 3.6; keeps the old file; writes",
+		Long: "Rewrite a list of a Cyrus before 3.6 in the form of 3.6, in a new file that takes its place at once. The old file stays,\n" +
+			"with \".before-upgrade\" behind its name. Nothing is dropped: a record that cannot be read is taken over as it is. A list\n" +
+			"that has the new form is left alone.",
+		Args: cobra.NoArgs,
+	}
+	exits := writeExits("upgraded; some records need attention")
+	return f.storeCommand(s, c, exits, func(st *store, _ []string) error {
+		done, err := mboxdb.Upgrade(st.ctx, st.path, mboxdb.UpgradeOptions{Options: st.opts})
+		if err != nil {
+			return err
+		}
+		u := upgraded{Path: st.path, Records: done.Records, Kept: done.Kept, Findings: append([]finding.Finding{}, done.Findings...)}
+		if done.Kept == "" {
+			return st.out.report(u, "%s: it has the form of Cyrus 3.6 already", st.path)
+		}
+		u.From = done.From.String()
+		err = st.out.result(u, func(w io.Writer) {
+			printAll(w, done.Findings)
+			fmt.Fprintf(w, "%s: %s upgraded from %s; the old list is %s\n", st.path, plural(u.Records, "record"), u.From, u.Kept)
+		})
+		if err == nil && len(done.Findings) > 0 {
+			return &exitError{exitNo, nil}
+		}
+		return err
+	})
+}
+
+func newLocate(s streams) *cobra.Command {
+	var f storeFlags
+	c := &cobra.Command{
+		Use:   "locate PATH...",
+		Short: "Name the mailbox whose directory a path is",
+		Long: "Name the mailbox to which a directory in a partition belongs, or a file in such a directory. A directory that no\n" +
+			"mailbox of the list has is named as far as its path tells.",
+		Args: cobra.MinimumNArgs(1),
+	}
+	f.add(c.Flags())
+	return f.storeCommand(s, c, storeExits("no mailbox in the list has this directory"), func(st *store, args []string) error {
+		l := newList(st.out)
+		code := exitOK
+		err := st.view(func(_ *mboxdb.List, v *mboxdb.View) error {
+			for _, arg := range args {
+				dir, err := mailboxDir(arg)
+				if err != nil {
+					return err
+				}
+				found, err := v.Locate(dir)
+				if err != nil {
+					return err
+				}
+				if !found.Listed {
+					code = exitNo
+				}
+				if !st.out.text() {
+					if err := l.add(found); err != nil {
+						return err
+					}
+					continue
+				}
+				switch name := st.show(found.Name); {
+				case found.Listed:
+					fmt.Fprintln(l.w, name)
+				case found.Name.IsZero():
+					fmt.Fprintf(l.w, "unique id %s: not in the list\n", found.UniqueID)
+				default:
+					fmt.Fprintf(l.w, "%s: not in the list\n", name)
+				}
+			}
+			return nil
+		})
+		if err := errors.Join(err, l.end()); err != nil {
+			return err
+		}
+		if code != exitOK {
+			return &exitError{code, nil}
+		}
+		return nil
+	})
+}
+
+// mailboxDir is the absolute path of a directory, or of the one that a file lies in.
+func mailboxDir(arg string) (string, error) {
+	path, err := filepath.Abs(arg)
+	if err != nil {
+		return "", err
+	}
+	if info, err := vfs.OS().Stat(path); err == nil && !info.Mode.IsDir() {
+		return filepath.Dir(path), nil
+	}
+	return path, nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mailspine/mailspine/internal/imapdconf"
+	"github.com/mailspine/mailspine/internal/progress"
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/mboxdb"
+)
+
+// defaultConfig is where Cyrus looks for its configuration.
+const defaultConfig = "/etc/imapd.conf"
+
+// storeFlags are the flags of every command that works on a whole store.
+type storeFlags struct {
+	config, as, file string
+}
+
+func (f *storeFlags) add(p *pflag.FlagSet) {
+	p.StringVarP(&f.config, "config", "C", defaultConfig, "imapd.conf of the store")
+	p.StringVar(&f.as, "as", "", "work as this user; root works as the owner of configdirectory unless told otherwise")
+	p.StringVar(&f.file, "list", "", "another mailbox list than the one configured, such as a copy or a backup")
+}
+
+// store is one run of a command on a store.
+type store struct {
+	ctx     context.Context
+	out     output
+	line    *progress.Line
+	config  *imapdconf.Config
+	path    string // of the mailbox list
+	opts    mboxdb.Options
+	streams streams
+}
+
+// newStore reads the configuration and becomes who it has to be.
+func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err error) {
+	st = &store{ctx: cmd.Context(), streams: s}
+	if st.out, err = newOutput(cmd, s); err != nil {
+		return nil, err
+	}
+	if st.config, err = imapdconf.Read(vfs.OS(), f.config).Config("mailspine"); err != nil {
+		return nil, &advisedError{fmt.Errorf("read the configuration: %w", err), "mailspine config check -C " + f.config + " shows all that is wrong with it"}
+	}
+	var logger *slog.Logger
+	if verbose, _ := cmd.Flags().GetBool("verbose"); verbose {
+		logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	}
+	if _, err := becomeOwner(f.as, st.config.ConfigDirectory(), logger); err != nil {
+		return nil, err
+	}
+	st.path, st.opts = mboxdb.Configured(st.config)
+	if f.file != "" {
+		st.path = f.file
+	}
+	st.opts.DB.Logger = logger
+	if s.errTerminal {
+		st.line = progress.New(s.err, s.now)
+		st.opts.DB.Progress = st.line.Report
+	}
+	return st, nil
+}
+
+// admin is the namespace in which names are given and printed: an administrator's.
+func (st *store) admin() mboxdb.Namespace {
+	ns := st.opts.Layout.Namespace
+	ns.Admin = true
+	return ns
+}
+
+// show is a name as an administrator sees it.
+func (st *store) show(n mboxdb.Name) string {
+	if s, ok := st.admin().External(n); ok {
+		return s
+	}
+	return n.String()
+}
+
+// name reads a name as an administrator gives it.
+func (st *store) name(arg string) (mboxdb.Name, error) {
+	n, err := st.admin().Parse(arg)
+	if err != nil {
+		return n, usageError("%w", err)
+	}
+	return n, nil
+}
+
+// view opens the list for reading, whatever state it is in, and calls do. In a damaged list what was committed before
+// the damage is read, and the error comes at the end.
+func (st *store) view(do func(l *mboxdb.List, v *mboxdb.View) error) error {
+	opts := st.opts
+	opts.DB.ReadOnly, opts.DB.AllowDamaged = true, true
+	l, err := mboxdb.Open(st.ctx, st.path, opts)
+	if err != nil {
+		return err
+	}
+	st.line.Clear()
+	err = l.View(st.ctx, func(v *mboxdb.View) error { return do(l, v) })
+	return errors.Join(err, l.Close())
+}
+
+// storeCommand makes a command that works on a store.
+func (f *storeFlags) storeCommand(s streams, c *cobra.Command, exits map[int]string, run func(st *store, args []string) error) *cobra.Command {
+	if c.Long == "" {
+		c.Long = c.Short + "."
+	}
+	c.Long += "\n\n" + exitHelp(exits)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		st, err := f.newStore(cmd, s)
+		if err != nil {
+			return err
+		}
+		err = run(st, args)
+		st.line.Clear()
+		return st.hint(err)
+	}
+	return c
+}
+
+// hint adds to an error what to do about it.
+func (st *store) hint(err error) error {
+	switch {
+	case errors.Is(err, mboxdb.ErrUpgradeFirst):
+		return &advisedError{err, "mailspine mailbox upgrade does it, and keeps the old file"}
+	case errors.Is(err, mboxdb.ErrRecord):
+		return &advisedError{err, "mailspine mailbox check shows all records that cannot be read"}
+	}
+	return (&session{ctx: st.ctx, path: st.path, opts: st.opts.DB}).hint(err)
+}
