@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -46,6 +47,10 @@ func fixture(t *testing.T, state string) (dir string) {
 	require.NoError(t, os.MkdirAll(filepath.Join(imap, "backup"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "imapd.conf"), []byte("configdirectory: "+imap+"\n"), 0o644))
 	list := filepath.Join(imap, "mailboxes.db")
+	if state == "store" {
+		fillStore(t, dir, list)
+		return dir
+	}
 	db, err := skiplist.Open(t.Context(), list, skiplist.Options{Create: true})
 	require.NoError(t, err)
 	for i := range 60 {
@@ -69,6 +74,23 @@ func fixture(t *testing.T, state string) (dir string) {
 	return dir
 }
 
+// fillStore makes a whole store: a configuration that Cyrus would accept, and a list with a few mailboxes.
+func fillStore(t *testing.T, dir, path string) {
+	t.Helper()
+	spool := filepath.Join(dir, "spool", "uuid", "i", "d", "id-1")
+	require.NoError(t, errors.Join(os.MkdirAll(spool, 0o755), os.MkdirAll(filepath.Join(dir, "imap", "db"), 0o755)))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "imapd.conf"), fmt.Appendf(nil, "configdirectory: %[1]s/imap\n"+
+		"defaultpartition: default\npartition-default: %[1]s/spool\nadmins: cyrus\naltnamespace: no\nunixhierarchysep: no\n", dir), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cyrus.conf"), []byte("SERVICES {\n  imap cmd=\"imapd\" listen=\"imap\"\n}\n"), 0o644))
+	l, err := mboxdb.Open(t.Context(), path, mboxdb.Options{DB: skiplist.Options{Create: true}})
+	require.NoError(t, err)
+	for i, name := range []string{"user.fred", "user.fred.Trash", "shared"} {
+		_, err := l.Create(t.Context(), mboxdb.NewMailbox{Name: mboxdb.InternalName(name), UniqueID: fmt.Sprintf("id-%d", i+1)})
+		require.NoError(t, err)
+	}
+	require.NoError(t, l.Close())
+}
+
 var (
 	wanted  = regexp.MustCompile(`\s*# exit status (\d+)$`)
 	crontab = regexp.MustCompile(`^\S+ \S+ \S+ \S+ \S+ root (.*)$`)
@@ -76,7 +98,7 @@ var (
 
 // inStore puts a store in the place of the example's.
 func inStore(dir, command string) string {
-	return strings.NewReplacer("/var/lib/imap", dir+"/imap", "/etc/imapd.conf", dir+"/imapd.conf", "/tmp/", dir+"/").Replace(command)
+	return strings.NewReplacer("/var/lib/imap", dir+"/imap", "/etc/imapd.conf", dir+"/imapd.conf", "/etc/cyrus.conf", dir+"/cyrus.conf", "/var/spool/imap", dir+"/spool", "/tmp/", dir+"/").Replace(command)
 }
 
 // runDoc runs a command of a page, and expects the exit status that stands behind it.
@@ -103,7 +125,7 @@ func runDoc(t *testing.T, command string) {
 
 // TestOperations runs every command of docs/operations.md, each section on a store in the state that it is about.
 func TestOperations(t *testing.T) {
-	states := map[string]string{"1. Stop, and look": "damaged", "3. Torn by a crash": "torn", "4. Damaged in the middle": "damaged"}
+	states := map[string]string{"1. Stop, and look": "damaged", "3. Torn by a crash": "torn", "4. Damaged in the middle": "damaged", "8. The mailbox list": "store"}
 	n := 0
 	for _, s := range sections(t, "../../docs/operations.md") {
 		t.Run(s.title, func(t *testing.T) {
@@ -130,7 +152,7 @@ func TestReadme(t *testing.T) {
 	require.Len(t, commands, 2)
 	require.Regexp(t, `^go run ./cmd/mailspine demo\s+#`, commands[0])
 	require.Regexp(t, `^go test \./\.\.\.\s+#`, commands[1])
-	dir := fixture(t, "")
+	dir, store := fixture(t, ""), fixture(t, "store")
 	file := filepath.Join(dir, "imap", "mailboxes.db")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "commands"), []byte("GET user.fred\n"), 0o644))
 	gap := regexp.MustCompile(`  +`)
@@ -138,8 +160,12 @@ func TestReadme(t *testing.T) {
 	for _, line := range all["An operator's tour"].commands {
 		command := gap.Split(line, 2)[0]
 		fields := strings.Fields(command)
-		require.GreaterOrEqual(t, len(fields), 4, line)
-		require.Equal(t, []string{"mailspine", "db"}, fields[:2], line)
+		require.GreaterOrEqual(t, len(fields), 3, line)
+		if fields[1] != "db" {
+			verbs[fields[1]+" "+fields[2]] = true
+			runDoc(t, inTour(store, fields))
+			continue
+		}
 		verbs[fields[2]] = true
 		for i, f := range fields {
 			switch f {
@@ -159,7 +185,24 @@ func TestReadme(t *testing.T) {
 		}
 		runDoc(t, strings.Join(fields, " "))
 	}
-	require.Len(t, verbs, 12, "all verbs but create")
+	require.Len(t, verbs, 12+8, "all verbs but create and undump")
+}
+
+// inTour completes a command of the tour that works on a whole store.
+func inTour(dir string, fields []string) string {
+	for i, f := range fields {
+		switch f {
+		case "NAME":
+			fields[i] = "user.fred"
+		case "[PATTERN]":
+			fields[i] = "'user.*'"
+		case "PATH":
+			fields[i] = filepath.Join(dir, "spool/uuid/i/d/id-1")
+		case "cyrus.conf":
+			fields[i] = filepath.Join(dir, "cyrus.conf")
+		}
+	}
+	return strings.Join(fields, " ") + " -C " + filepath.Join(dir, "imapd.conf")
 }
 
 // TestDocumentedFields compares the JSON fields that docs/operations.md lists with those that the verbs print.
