@@ -105,7 +105,7 @@ func (s *story) good(text string) string {
 // mailboxes is how many mailboxes the list begins with, writers how many change it at once. Each writer has mailboxes of
 // its own, so that what has to be in the file is known without making them wait for each other.
 const (
-	mailboxes = 500
+	mailboxes = 300
 	writers   = 4
 )
 

@@ -101,7 +101,7 @@ func child(ctx context.Context, o Options, dir, kind string) error {
 const enough = 50
 
 // diskBytes is the size of the small disk.
-const diskBytes = 1 << 20
+const diskBytes = 4 << 20
 
 // mounted is a small file system.
 type mounted struct{ dir string }
@@ -124,7 +124,7 @@ func (m *mounted) Fill(ctx context.Context, _ string, refused func() int64) (str
 		return "", err
 	}
 	defer f.Close()
-	block := make([]byte, 16<<10)
+	block := make([]byte, 128<<10)
 	var size int64
 	for n := len(block); refused() < enough; time.Sleep(time.Millisecond) {
 		if err := ctx.Err(); err != nil {
