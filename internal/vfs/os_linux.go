@@ -83,27 +83,22 @@ func statFS(name string) (Space, error) {
 	return space, nil
 }
 
-// bootTime reads the line "btime SECONDS" of /proc/stat.
+// bootTime is what /proc/stat says as btime, without reading that file: a writer asks before every commit. It follows the
+// wall clock when that is set.
 func bootTime() (time.Time, error) {
-	text, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return time.Time{}, err
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Time{}, fmt.Errorf("time since the machine was started: %w", err)
 	}
-	for line := range bytes.Lines(text) {
-		if digits, ok := bytes.CutPrefix(line, []byte("btime ")); ok {
-			seconds, err := strconv.ParseInt(string(bytes.TrimSpace(digits)), 10, 64)
-			return time.Unix(seconds, 0), err
-		}
-	}
-	return time.Time{}, fmt.Errorf("read /proc/stat: %w", unix.ENODATA)
+	return time.Now().Add(-time.Duration(up.Nano())), nil
 }
 
-// bootID names this boot.
+// bootID names this boot. Where it is not known all boots have one name: what it is for lies in memory, and is gone after
+// a boot in any case.
 func bootID() string {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		boot, _ := bootTime()
-		return boot.UTC().String()
+		return ""
 	}
 	return string(bytes.TrimSpace(text))
 }
