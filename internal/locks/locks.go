@@ -67,13 +67,23 @@ func acquire(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string) (
 func open(fsys vfs.FS, path string) (vfs.File, error) {
 	f, err := fsys.Open(path, vfs.ReadWrite|vfs.Create, fileMode)
 	if errors.Is(err, fs.ErrNotExist) {
-		var notDurable *vfs.NotDurableError
-		if err := vfs.MkdirAll(fsys, filepath.Dir(path), dirMode); err != nil && !errors.As(err, &notDurable) {
-			return nil, err // a lock file need not outlive a crash
+		if err := mkdirAll(fsys, filepath.Dir(path)); err != nil {
+			return nil, err
 		}
 		f, err = fsys.Open(path, vfs.ReadWrite|vfs.Create, fileMode)
 	}
 	return f, err
+}
+
+// mkdirAll makes a directory with all that lead to it. They need not outlive a crash, so one that was made and could not
+// be synced is as good.
+func mkdirAll(fsys vfs.FS, dir string) error {
+	var notDurable *vfs.NotDurableError
+	err := vfs.MkdirAll(fsys, dir, dirMode)
+	for made := ""; errors.As(err, &notDurable) && notDurable.Path != made; err = vfs.MkdirAll(fsys, dir, dirMode) {
+		made = notDurable.Path // it is there now, and the next attempt makes what is below it
+	}
+	return err
 }
 
 // Release gives the locks back. It may be called again, and on nil.
