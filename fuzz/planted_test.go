@@ -31,6 +31,7 @@ var mutants = []struct {
 	{planted.DirUnsynced, harness{"fuzz", "TestCrashImages/flat"}},
 	{planted.SpareUnsynced, harness{"internal/vfs", "TestSparesSurviveCrashes"}},
 	{planted.OwnerLost, harness{"internal/vfs", "TestReplaceSurvivesCrashes"}},
+	{planted.OutputTempShared, harness{"skiplist", "TestTwoBackupsToOneName"}},
 	{planted.SpareInUse, harness{"internal/vfs/vfstest", "TestSimulated/spares"}},
 	{planted.SpareUnsettled, harness{"internal/vfs", "TestPoolOfTwoDirectories"}},
 	{planted.SpareUnlocked, harness{"internal/vfs", "TestSparesOfManyProcesses"}},

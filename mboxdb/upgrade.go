@@ -39,8 +39,8 @@ type Upgraded struct {
 // Upgrade rewrites a list in an old form in the form of Cyrus 3.6, with the same engine. Nothing is dropped. Nobody
 // can change the old list while it is being read and until the new one is in its place. A list that has the new form is left alone.
 //
-// What is on the disk after a crash: the old list, and perhaps the new one complete or not under another name, which the
-// next upgrade replaces; or, from the rename on, the new list, and the old one under the name of Kept.
+// What is on the disk after a crash: the old list, and perhaps the new one complete or not under other names (one of which
+// the next upgrade uses again); or, from the rename on, the new list, and the old one under the name of Kept.
 func Upgrade(ctx context.Context, path string, opts UpgradeOptions) (Upgraded, error) {
 	opts.Options = opts.Options.withDefaults()
 	if opts.Keep == "" {

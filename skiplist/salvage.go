@@ -238,7 +238,8 @@ func writeNew(ctx context.Context, db *DB, st *state, out string) error {
 	verify := func(f vfs.File) error { return db.verify(f, r, w) }
 	size, err := rewriteSize(r)
 	if err == nil {
-		err = vfs.ReplaceFile(db.fs, out, vfs.ReplaceOptions{Size: size, Verify: verify, Perm: st.seen.Mode.Perm()}, write)
+		opts := vfs.ReplaceOptions{Size: size, Verify: verify, Perm: st.seen.Mode.Perm(), Random: db.opts.Random}
+		err = vfs.ReplaceFile(db.fs, out, opts, write)
 	}
 	if err != nil {
 		return writeError("write "+out, err)
@@ -276,7 +277,8 @@ func rewriteTo(ctx context.Context, db *DB, st *state, w io.Writer) (out codec.R
 	})
 }
 
-// BackupFile is Backup into a new file, complete and durable when it returns nil. An existing file is replaced.
+// BackupFile is Backup into a new file, complete and durable when it returns nil. An existing file is replaced, but not
+// the database itself.
 func (db *DB) BackupFile(ctx context.Context, out string) error {
 	st, err := db.current(ctx)
 	if err != nil {
@@ -285,6 +287,10 @@ func (db *DB) BackupFile(ctx context.Context, out string) error {
 	defer st.gen.release()
 	if st.damage != nil {
 		return st.damage
+	}
+	if at, err := db.fs.Stat(out); err == nil && at.SameFile(st.gen.id) {
+		// Without the lock for writing that would take back what others commit meanwhile.
+		return fmt.Errorf("backup: %s is the database itself: %w", out, syscall.EEXIST)
 	}
 	return writeNew(ctx, db, st, out)
 }

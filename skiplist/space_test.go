@@ -48,7 +48,7 @@ func putMany(t *testing.T, db *skiplist.DB, n int, value string) {
 func TestWholeFileNeedsItsSpaceFirst(t *testing.T) {
 	eachFormat(t, func(t *testing.T, f skiplist.Format) {
 		disk := simfs.New(simfs.Options{Blocks: 100, NoTrace: true})
-		plan := &faultfs.Plan{Kinds: faultfs.Write, Suffix: ".NEW", Mode: faultfs.EverySecond, N: 1 << 30} // only counts
+		plan := &faultfs.Plan{Kinds: faultfs.Write, Mode: faultfs.EverySecond, N: 1 << 30} // only counts
 		fsys := faultfs.Wrap(disk, plan)
 		opts := skiplist.Options{FS: fsys, Format: f, Create: true}
 		db, err := skiplist.Open(ctx, "/db", opts)
@@ -90,7 +90,7 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 			"backup":     func(db *skiplist.DB, _ vfs.FS) error { return db.BackupFile(ctx, "/copy") },
 			"commit":     func(db *skiplist.DB, _ vfs.FS) error { return db.Put(ctx, []byte("key1"), []byte("x")) },
 			"salvage": func(_ *skiplist.DB, fsys vfs.FS) error {
-				opts := skiplist.SalvageOptions{Options: skiplist.Options{FS: fsys, Format: f}}
+				opts := skiplist.SalvageOptions{Options: skiplist.Options{FS: fsys, Format: f, Random: one}}
 				_, err := skiplist.Salvage(ctx, "/db", "/copy", opts)
 				return err
 			},
@@ -107,8 +107,9 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 					kinds := faultfs.Create | faultfs.Write | faultfs.Allocate | faultfs.Datasync | faultfs.Sync | faultfs.Metadata
 					plan := &faultfs.Plan{Kinds: kinds, N: n, Err: syscall.ENOSPC, Mode: mode, Short: faultfs.Half}
 					if mode == faultfs.Onwards {
-						plan.Suffix = ".NEW"
+						plan.Suffix = map[string]string{"checkpoint": ".NEW", "commit": ".NEW", "backup": ".0000000000000001", "salvage": ".0000000000000001"}[what]
 					}
+					opts.Random = one // part of the name of an output
 					opts.FS, opts.Create = keepsUnlinking{faultfs.Wrap(disk, plan), disk}, false
 					if db, err = skiplist.Open(ctx, "/db", opts); err == nil {
 						err = act(db, opts.FS)
@@ -120,6 +121,7 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 					}
 					if !plan.Fired() {
 						require.NoError(t, err)
+						require.True(t, n > 0 || f == skiplist.Flat || what == "commit", what)
 						break
 					}
 				}
@@ -127,6 +129,8 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 		}
 	})
 }
+
+func one() uint64 { return 1 }
 
 // keepsUnlinking is a full disk, on which names can be removed.
 type keepsUnlinking struct {

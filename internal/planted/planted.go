@@ -22,6 +22,8 @@ const (
 	SpareUnsettled Switch = "spare-unsettled"
 	// OwnerLost does not carry over owner, group and mode.
 	OwnerLost Switch = "owner-lost"
+	// OutputTempShared writes an output that a user names under a temporary name that others may use.
+	OutputTempShared Switch = "output-temp-shared"
 )
 
 // Prepared files (vfs.Spares).

@@ -28,8 +28,13 @@ func (e *NotDurableError) Unwrap() error { return e.Err }
 
 // ReplaceOptions are the choices of [ReplaceFile]; the zero value is useful.
 type ReplaceOptions struct {
-	// Temp is where the new file is written; by default the name with ".NEW" behind, as Cyrus does.
+	// Temp is where the new file is written; by default the name with ".NEW" behind, as Cyrus does. What has that name
+	// is unlinked first: only who holds the lock of name, as a checkpoint does, knows that nobody needs it.
 	Temp string
+	// Random, if set, takes the place of Temp: the new file is written beside name, under a name with a random number
+	// behind that nobody has. It is for names that a user gives: the file that he wants to read may be called NAME.NEW,
+	// and two programs may write to one name at once. After a crash the file with the number stays.
+	Random func() uint64
 	// Size, if known, is allocated before the first byte is written, so that a lack of space shows at once.
 	Size int64
 	// Spares, if set, are used where the disk has no space for a new file. write and Verify are then called again, for
@@ -43,9 +48,9 @@ type ReplaceOptions struct {
 }
 
 // ReplaceFile puts what write writes in the place of name, or creates name. The caller holds the lock that keeps other
-// writers of name away: a temporary file that a crash left over is unlinked first.
+// writers of name away, or sets Random.
 //
-// What a crash leaves, step by step:
+// What a crash leaves, step by step (Temp is unlinked first, if it was left over; a random name is not):
 //
 //	unlink, create, allocate, write, metadata, sync, verify   the old file, and perhaps Temp with any content
 //	rename                                                    the old file and Temp, or the new file complete
@@ -77,14 +82,11 @@ func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) err
 }
 
 func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) error) error {
-	temp := opts.Temp
-	if err := fsys.Unlink(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := fsys.Open(temp, ReadWrite|Create|Exclusive, opts.Perm)
+	f, err := openTemp(fsys, name, opts)
 	if err != nil {
 		return err
 	}
+	temp := f.Name()
 	info, err := f.Stat()
 	if err == nil {
 		err = fillReplacement(fsys, f, name, opts, write)
@@ -116,6 +118,24 @@ func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) e
 		return &NotDurableError{Path: name, Err: err}
 	}
 	return nil
+}
+
+// openTemp creates the file to write to.
+func openTemp(fsys FS, name string, opts *ReplaceOptions) (f File, err error) {
+	const how = ReadWrite | Create | Exclusive
+	if opts.Random == nil || planted.On(planted.OutputTempShared) {
+		if err := fsys.Unlink(opts.Temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		return fsys.Open(opts.Temp, how, opts.Perm)
+	}
+	for range 100 {
+		f, err = fsys.Open(fmt.Sprintf("%s.%016x", name, opts.Random()), how, opts.Perm)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
+	}
+	return nil, err
 }
 
 // outcome looks, after a rename or an exchange that returned err, whether the file that info describes has the name: a

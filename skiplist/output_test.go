@@ -1,0 +1,129 @@
+package skiplist_test
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/skiplist"
+)
+
+// outputs write what is in the database at path to out.
+var outputs = map[string]func(path, out string, opts skiplist.Options) error{
+	"backup": func(path, out string, opts skiplist.Options) error {
+		opts.ReadOnly = true
+		db, err := skiplist.Open(ctx, path, opts)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		return db.BackupFile(ctx, out)
+	},
+	"salvage": func(path, out string, opts skiplist.Options) error {
+		_, err := skiplist.Salvage(ctx, path, out, skiplist.SalvageOptions{Options: opts})
+		return err
+	},
+}
+
+// TestOutputTouchesNothingElse: what an output is made from, or another file, may have the name that a checkpoint of the
+// output would use for its new file.
+func TestOutputTouchesNothingElse(t *testing.T) {
+	eachFormat(t, func(t *testing.T, f skiplist.Format) {
+		for what, write := range outputs {
+			t.Run(what, func(t *testing.T) {
+				dir := t.TempDir()
+				out := filepath.Join(dir, "mailboxes.db")
+				path := out + ".NEW"
+				db, err := skiplist.Open(ctx, path, skiplist.Options{Format: f, Create: true})
+				require.NoError(t, err)
+				putMany(t, db, 10, "value")
+				require.NoError(t, db.Close())
+				before := readFile(t, path)
+
+				require.NoError(t, write(path, out, skiplist.Options{Format: f}))
+				require.Equal(t, before, readFile(t, path), "the source")
+				copied := open(t, out, skiplist.Options{Format: f})
+				n, err := copied.Snapshot(ctx)
+				require.NoError(t, err)
+				defer n.Close()
+				require.Equal(t, 10, n.Len())
+
+				other := filepath.Join(dir, "other")
+				require.NoError(t, os.WriteFile(other+".NEW", []byte("mine"), 0o600))
+				require.NoError(t, write(path, other, skiplist.Options{Format: f}))
+				require.Equal(t, "mine", string(readFile(t, other+".NEW")))
+				list, err := os.ReadDir(dir)
+				require.NoError(t, err)
+				require.Len(t, list, 4, "nothing is left over")
+			})
+		}
+	})
+}
+
+// TestBackupOntoItself: a backup does not hold the lock for writing, and so may not replace the database.
+func TestBackupOntoItself(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	db := open(t, path, skiplist.Options{Format: skiplist.Skiplist, Create: true})
+	putMany(t, db, 10, "value")
+	require.NoError(t, os.Link(path, path+".link"))
+	before := readFile(t, path)
+	require.ErrorIs(t, db.BackupFile(ctx, path), syscall.EEXIST)
+	require.ErrorIs(t, db.BackupFile(ctx, path+".link"), syscall.EEXIST)
+	require.Equal(t, before, readFile(t, path))
+}
+
+// TestTwoBackupsToOneName: each is complete when it says so, whatever the other does.
+func TestTwoBackupsToOneName(t *testing.T) {
+	dir := t.TempDir()
+	path, out := filepath.Join(dir, "db"), filepath.Join(dir, "out")
+	made := open(t, path, skiplist.Options{Format: skiplist.Skiplist, Create: true})
+	putMany(t, made, 20000, "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv")
+
+	// A is about to rename its file when B is in the middle of its own.
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	n := 0
+	b, err := skiplist.Open(ctx, path, skiplist.Options{ReadOnly: true, Progress: func(doing string, _, _ int64) {
+		if doing == "writing" {
+			if n++; n == 4 {
+				close(begun)
+				<-goOn
+			}
+		}
+	}})
+	require.NoError(t, err)
+	defer b.Close()
+	endB := make(chan error, 1)
+	hook := &beforeRename{FS: vfs.OS(), call: func() {
+		go func() { endB <- b.BackupFile(ctx, out) }()
+		<-begun
+	}}
+	a, err := skiplist.Open(ctx, path, skiplist.Options{ReadOnly: true, FS: hook})
+	require.NoError(t, err)
+	defer a.Close()
+	require.NoError(t, a.BackupFile(ctx, out))
+	checkClean(t, out, skiplist.Options{})
+	close(goOn)
+	require.NoError(t, <-endB)
+	checkClean(t, out, skiplist.Options{})
+	list, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, list, 2, "nothing is left over")
+}
+
+// beforeRename makes a call before the first rename.
+type beforeRename struct {
+	vfs.FS
+	call func()
+}
+
+func (h *beforeRename) Rename(old, new string) error {
+	if call := h.call; call != nil {
+		h.call = nil
+		call()
+	}
+	return h.FS.Rename(old, new)
+}
