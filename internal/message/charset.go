@@ -21,6 +21,7 @@ type charset struct {
 	kind  charsetKind
 	table *[256]rune
 	enc   encoding.Encoding
+	pairs *double
 }
 
 type charsetKind byte
@@ -31,8 +32,10 @@ const (
 	kindUTF8
 	kindTable
 	kindMulti
+	kindDouble
 	kindUTF7
-	// kindOpaque is known by name, but not decoded: a piece becomes one U+FFFD.
+	kindISO2022JP
+	// kindOpaque is known by name, but taken for ASCII.
 	kindOpaque
 )
 
@@ -55,32 +58,27 @@ var icuTables string
 
 // multibyte are the charsets that golang.org/x/text decodes.
 var multibyte = map[string]encoding.Encoding{
-	"UTF-8":                        unicode.UTF8,
-	"UTF-16":                       unicode.UTF16(unicode.BigEndian, unicode.UseBOM),
-	"UTF-16BE":                     unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM),
-	"UTF-16LE":                     unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM),
-	"UTF-32":                       utf32.UTF32(utf32.BigEndian, utf32.UseBOM),
-	"UTF-32BE":                     utf32.UTF32(utf32.BigEndian, utf32.IgnoreBOM),
-	"UTF-32LE":                     utf32.UTF32(utf32.LittleEndian, utf32.IgnoreBOM),
-	"gb18030":                      simplifiedchinese.GB18030,
-	"windows-936-2000":             simplifiedchinese.GBK,
-	"ibm-1383_P110-1999":           simplifiedchinese.GBK,
-	"HZ":                           simplifiedchinese.HZGB2312,
-	"windows-950-2000":             traditionalchinese.Big5,
-	"ibm-950_P110-1999":            traditionalchinese.Big5,
-	"ibm-1375_P100-2008":           traditionalchinese.Big5,
-	"euc-jp-2007":                  japanese.EUCJP,
-	"ibm-943_P15A-2003":            japanese.ShiftJIS,
-	"ISO_2022,locale=ja,version=0": japanese.ISO2022JP,
-	"ibm-970_P110_P110-2006_U2":    korean.EUCKR,
-	"windows-949-2000":             korean.EUCKR,
-	"ibm-1363_P11B-1998":           korean.EUCKR,
-	"ISO_2022,locale=ja,version=1": japanese.ISO2022JP,
-	"ibm-943_P130-1999":            japanese.ShiftJIS,
-	"ibm-33722_P12A_P12A-2009_U2":  japanese.EUCJP,
-	"UTF16_PlatformEndian":         unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM),
-	"UTF16_OppositeEndian":         unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM),
-	"macos-2566-10.2":              traditionalchinese.Big5,
+	"UTF-8":                     unicode.UTF8,
+	"UTF-16":                    unicode.UTF16(unicode.BigEndian, unicode.UseBOM),
+	"UTF-16BE":                  unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM),
+	"UTF-16LE":                  unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM),
+	"UTF-32":                    utf32.UTF32(utf32.BigEndian, utf32.UseBOM),
+	"UTF-32BE":                  utf32.UTF32(utf32.BigEndian, utf32.IgnoreBOM),
+	"UTF-32LE":                  utf32.UTF32(utf32.LittleEndian, utf32.IgnoreBOM),
+	"gb18030":                   simplifiedchinese.GB18030,
+	"windows-936-2000":          simplifiedchinese.GBK,
+	"ibm-1383_P110-1999":        simplifiedchinese.GBK,
+	"HZ":                        simplifiedchinese.HZGB2312,
+	"windows-950-2000":          traditionalchinese.Big5,
+	"ibm-950_P110-1999":         traditionalchinese.Big5,
+	"ibm-1375_P100-2008":        traditionalchinese.Big5,
+	"euc-jp-2007":               japanese.EUCJP,
+	"ibm-943_P15A-2003":         japanese.ShiftJIS,
+	"ibm-970_P110_P110-2006_U2": korean.EUCKR,
+	"windows-949-2000":          korean.EUCKR,
+	"ibm-1363_P11B-1998":        korean.EUCKR,
+	"UTF16_PlatformEndian":      unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM),
+	"UTF16_OppositeEndian":      unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM),
 }
 
 // charsets is made once, when the first uncommon name is looked up.
@@ -90,16 +88,21 @@ var charsets = sync.OnceValue(func() map[string]*charset {
 		name, runs, _ := strings.Cut(strings.TrimSpace(line), " ")
 		tables[name] = parseTable(runs)
 	}
+	pairs := doubles()
 	m := map[string]*charset{}
 	for line := range strings.Lines(icuNames) {
 		words := strings.Fields(line)
 		cs := &charset{name: words[0], kind: kindOpaque}
 		if t := tables[cs.name]; t != nil {
 			cs.kind, cs.table = kindTable, t
+		} else if d := pairs[cs.name]; d != nil {
+			cs.kind, cs.pairs = kindDouble, d
 		} else if e := multibyte[cs.name]; e != nil {
 			cs.kind, cs.enc = kindMulti, e
 		} else if cs.name == "UTF-7" {
 			cs.kind = kindUTF7
+		} else if strings.HasPrefix(cs.name, "ISO_2022,locale=ja") {
+			cs.kind = kindISO2022JP
 		} else if cs.name == "US-ASCII" {
 			cs.kind, cs.table = kindTable, parseTable("0:0+80")
 		}

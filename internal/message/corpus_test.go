@@ -128,6 +128,9 @@ var charsetNames = []string{
 	"koi8-", "utf-8\xe9", "KOI8_R", "windows1252", "iso88591", "iso-8859-01", "x-windows-1251", "X-iso-8859-2", "x-iso-8859-2", "nope", "iso-8859-16", "iso-8859-12", "238", "136",
 }
 
+// doubleNames are charsets of two bytes.
+var doubleNames = []string{"gb2312", "gb18030", "big5", "euc-jp", "shift_jis", "euc-kr", "ks_c_5601-1987", "windows-949", "gbk"}
+
 // charsetMessages decode all bytes in each charset.
 func charsetMessages() (list []string) {
 	var all strings.Builder
@@ -136,6 +139,37 @@ func charsetMessages() (list []string) {
 	}
 	for _, name := range charsetNames {
 		list = append(list, fmt.Sprintf("Subject: =?%s?q?%s?=\r\nContent-Type: text/plain; charset=%s\r\n\r\nbody\r\n", name, all.String(), name))
+	}
+	for _, name := range doubleNames {
+		for lead := 0x80; lead < 256; lead++ {
+			var pairs strings.Builder
+			for trail := 1; trail < 256; trail++ {
+				fmt.Fprintf(&pairs, "=%02X=%02X_", lead, trail)
+			}
+			list = append(list, fmt.Sprintf("Subject: =?%s?q?%s?=\r\n\r\n", name, pairs.String()))
+		}
+	}
+	for row := 0x21; row < 0x7f; row++ {
+		jis := []byte("\x1b$B")
+		for cell := 0x21; cell < 0x7f; cell++ {
+			jis = append(jis, byte(row), byte(cell))
+		}
+		list = append(list, "Subject: =?iso-2022-jp?b?"+base64.StdEncoding.EncodeToString(append(jis, "\x1b(B"...))+"?=\r\n\r\n")
+	}
+	for _, s := range []string{"iso-2022-jp?b?GyhKXH4bKEI=", "iso-2022-jp?q?a=0E=0Fb=E9", "iso-2022-jp?q?=1B$@F|=1B(Bx", "iso-2022-jp?q?=1B$BF", "iso-2022-jp?q?=1B$BF|=0D=0Ax", "iso-2022-jp?q?=1B(I1=1B(B",
+		"iso-2022-jp?q?=1B$(D0!=1B(B", "iso-2022-jp?q?=1B(x", "hz-gb-2312?q?~{VPND~}", "hz-gb-2312?q?~~", "hz-gb-2312?q?~x", "utf-16?q?=00a=00b", "utf-16?q?=FF=FEa=00", "utf-16be?q?=D8=3D=DE=00", "utf-16le?q?=3D=D8=00=DE",
+		"utf-16be?q?=D8=3D=00a", "utf-16be?q?=00", "utf-32?q?=00=00=00a", "utf-32be?q?=00=01=F6=00", "utf-32le?q?a=00=00=00", "utf-7?q?a+AGI-c", "utf-7?q?+2D3eAA-", "utf-7?q?+-", "utf-7?q?+AG-", "utf-7?q?a=5Cb~",
+		"utf-7?q?+AGIA", "utf-7?q?+=E9", "unicode-2-0-utf-8?q?=C3=A9", "unicode-2-0-utf-8?q?=C3", "unicode-2-0-utf-8?q?=E2=82x", "unicode-2-0-utf-8?q?=FF", "unicode-2-0-utf-8?q?=ED=A0=80", "unicode-2-0-utf-8?q?=C0=80", "cesu-8?q?a", "euc-tw?q?a", "iso-2022-kr?q?a", "cp037?q?a", "scsu?q?a", "imap-utf-7?q?a"} {
+		list = append(list, "Subject: =?"+s+"?= after\r\n\r\n")
+	}
+	for lead := 0x81; lead < 0xff; lead += 5 {
+		var long, jis strings.Builder
+		for third := 0x81; third < 0xff; third += 7 {
+			fmt.Fprintf(&long, "=%02X3=%02X9_=%02X0=%02XA_=%02X5=%02X_", lead, third, lead, third, lead, third)
+			fmt.Fprintf(&jis, "=8F=%02X=%02X_=8F=%02XA_", lead, third, third)
+		}
+		list = append(list, "Subject: =?gb18030?q?"+long.String()+"?=\r\n\r\n", "Subject: =?euc-jp?q?"+jis.String()+"?=\r\n\r\n",
+			fmt.Sprintf("Subject: =?gb18030?q?=%02X?= =?gb18030?q?=%02X1?= =?gb18030?q?=%02X1=90?= =?euc-jp?q?=8F=%02X?=\r\n\r\n", lead, lead, lead, lead))
 	}
 	for _, v := range []string{"\"utf-8\"", "nope; charset=koi8-r", "koi8-r; charset=nope", "\"\"; charset=us-ascii", "UTF-8; charset=\"\"", "utf-8,version=1",
 		strings.Repeat("x", 70), "\" utf-8\"", "utf-8 (comment)", "'utf-8'", "=?utf-8?q?utf-8?=", "utf-16", "utf-32", "utf-7", "big5", "gb18030", "euc-tw", "ISO-2022-KR", "ebcdic-us", "ibm-37", "cp037"} {

@@ -70,10 +70,20 @@ func (t *textDecoder) flush() {
 		} else {
 			t.out = append(t.out, text...)
 		}
+	case kindDouble:
+		t.cs.pairs.decode(t.put, t.piece)
 	case kindUTF7:
 		t.out = appendUTF7(t.out, t.piece)
+	case kindISO2022JP:
+		appendISO2022JP(t.put, t.piece)
 	case kindOpaque:
-		t.put(replacement)
+		for _, c := range t.piece {
+			if c >= 0x80 || c == 0x1b {
+				t.put(replacement)
+			} else {
+				t.out = append(t.out, c)
+			}
+		}
 	}
 	t.piece = t.piece[:0]
 }

@@ -22,7 +22,7 @@ func appendUTF7(dst, s []byte) []byte {
 			for n < len(s) && sextets[s[n]] < 64 {
 				n++
 			}
-			dst = appendUTF7Base64(dst, s[:n])
+			dst = appendUTF7Base64(dst, s[:n], n == len(s))
 			if s = s[n:]; len(s) > 0 && s[0] == '-' {
 				s = s[1:]
 			}
@@ -31,7 +31,8 @@ func appendUTF7(dst, s []byte) []byte {
 	return dst
 }
 
-func appendUTF7Base64(dst, s []byte) []byte {
+// appendUTF7Base64 appends a stretch of base64. One that the end of the text interrupts may be incomplete.
+func appendUTF7Base64(dst, s []byte, last bool) []byte {
 	var units []uint16
 	bits, count := uint32(0), 0
 	for _, c := range s {
@@ -41,7 +42,7 @@ func appendUTF7Base64(dst, s []byte) []byte {
 			units = append(units, uint16(bits>>count))
 		}
 	}
-	if len(s) == 0 || count >= 6 || bits&(1<<count-1) != 0 {
+	if !last && (len(s) == 0 || count >= 6 || bits&(1<<count-1) != 0) {
 		units = append(units, replacement)
 	}
 	return append(dst, string(utf16.Decode(units))...)
