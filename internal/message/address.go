@@ -17,6 +17,7 @@ type addressParser struct {
 	s    []byte
 	at   int
 	list []Address
+	max  int // the list ends when it has become longer
 }
 
 // Terminators of a phrase, by where it stands.
@@ -30,7 +31,7 @@ const (
 func (a *addressParser) parse(list []Address, s []byte) []Address {
 	a.s, a.at, a.list = s, 0, list
 	inGroup := false
-	for tok := byte(' '); tok != 0; {
+	for tok := byte(' '); tok != 0 && len(a.list) <= a.max; {
 		var phrase []byte
 		if inGroup {
 			phrase, tok = a.phrase(phraseInGroup)

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"strings"
 	"sync"
+	stdutf8 "unicode/utf8"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/japanese"
@@ -22,6 +23,7 @@ var doubleDiffs string
 type double struct {
 	enc    encoding.Encoding
 	diffs  string
+	dec    *encoding.Decoder
 	once   sync.Once
 	single [256]rune
 	// pairs has the character of each pair whose first byte is 0x80 or more, wrongFirst where that cannot begin one.
@@ -42,6 +44,7 @@ func doubles() map[string]*double {
 
 // load fills the tables.
 func (d *double) load() {
+	d.dec = d.enc.NewDecoder()
 	for i := range d.single {
 		d.single[i] = d.ask(byte(i))
 	}
@@ -62,14 +65,20 @@ func (d *double) load() {
 	}
 }
 
-// ask returns the one character that golang.org/x/text has for some bytes, or wrongFirst.
+// ask returns the one character that golang.org/x/text has for some bytes, or wrongFirst. It is for load alone.
 func (d *double) ask(b ...byte) rune {
-	text, _ := d.enc.NewDecoder().Bytes(b)
-	runes := []rune(string(text))
-	if len(runes) != 1 {
-		return wrongFirst
+	return only(d.dec, b)
+}
+
+// only decodes bytes to one character, or to wrongFirst.
+func only(dec *encoding.Decoder, b []byte) rune {
+	var text [32]byte
+	dec.Reset()
+	n, _, err := dec.Transform(text[:], b, true)
+	if r, size := stdutf8.DecodeRune(text[:n]); err == nil && n > 0 && size == n {
+		return r
 	}
-	return runes[0]
+	return wrongFirst
 }
 
 // differ applies one difference.
@@ -139,7 +148,7 @@ func (d *double) long(b []byte) (rune, int) {
 	default:
 		return 0, 0
 	}
-	if c := d.ask(b[:n]...); c != wrongFirst {
+	if c := only(d.enc.NewDecoder(), b[:n]); c != wrongFirst {
 		return c, n
 	}
 	return replacement, n

@@ -141,6 +141,9 @@ func (p *Parser) disposition(b *Part, s []byte) {
 	}
 }
 
+// encodedTypeMax is how much of a header is decoded for one Content-Type: there may be as many as lines.
+const encodedTypeMax = 64 << 10
+
 // contentType parses Content-Type. If it is not valid the entity has none, not even an earlier one.
 func (p *Parser) contentType(b *Part, s []byte) {
 	b.Type, b.Subtype, b.Params = nil, nil, b.Params[:0]
@@ -151,7 +154,11 @@ func (p *Parser) contentType(b *Part, s []byte) {
 	encoded := false
 	if at(s, i) == '=' && at(s, i+1) == '?' && len(s)-i > 2 {
 		// Old versions of Apple Mail encode the whole field. Cyrus decodes all that is left of the header.
-		if text := decodeWords(nil, s[i:]); string(text) != string(s[i:]) {
+		rest := s[i:min(len(s), i+encodedTypeMax)]
+		if text := decodeWords(nil, rest); string(text) != string(rest) {
+			if len(rest) < len(s)-i && len(fieldText(text)) == len(text) {
+				p.limited("encoded Content-Type")
+			}
 			s, i, encoded = text, 0, true
 		}
 	}

@@ -19,6 +19,7 @@ func (p *Parser) header(b *Part, top bool) (sawBoundary bool) {
 	}
 	b.ContentOffset = p.in.offset()
 	text := p.text[block.start:]
+	whole := int64(len(text)) == block.size
 	b.HeaderSize = block.size
 	if block.nul >= 0 {
 		b.HeaderSize = min(block.size, block.nul)
@@ -30,7 +31,7 @@ func (p *Parser) header(b *Part, top bool) (sawBoundary bool) {
 		return sawBoundary
 	}
 	b.headerLines = p.fields(b, text, top)
-	if block.size > int64(len(p.text)-block.start) {
+	if !whole {
 		b.headerLines = block.lines
 	}
 	return sawBoundary
@@ -209,7 +210,12 @@ func (p *Parser) addressField(b *Part, name, value []byte) bool {
 	default:
 		return false
 	}
+	p.lists.max = addressesMax - p.elements
 	*list = p.lists.parse((*list)[:0], p.copyText(fieldText(value)))
+	p.elements += len(*list)
+	if p.elements > addressesMax {
+		p.limited("addresses")
+	}
 	return true
 }
 

@@ -26,43 +26,27 @@ var jisEscapes = []struct {
 	{"$(D", jisElsewhere}, {"$(C", jisElsewhere}, {"$A", jisElsewhere}, {".A", jisElsewhere}, {".F", jisElsewhere},
 }
 
-// appendISO2022JP appends text in ISO-2022-JP, decoded. Each line begins in ASCII.
+// appendISO2022JP appends text in ISO-2022-JP, decoded, with the errors that ICU sees. Each line begins in ASCII.
 func appendISO2022JP(put func(rune), b []byte) {
 	state := jisASCII
 	for len(b) > 0 {
-		c := b[0]
+		c, n := b[0], 1
 		switch {
 		case c == 0x1b:
-			n := 0
-			for _, e := range jisEscapes {
-				if bytes.HasPrefix(b[1:], []byte(e.text)) {
-					n = len(e.text)
-					if e.state == jisElsewhere {
-						put(replacement)
-					} else {
-						state = e.state
-					}
-				}
-			}
-			if n == 0 {
-				put(replacement)
-			}
-			b = b[n+1:]
-			continue
+			state, n = jisEscape(put, b, state)
 		case c == '\r' || c == '\n':
-			state = jisASCII
-			put(rune(c))
-		case c >= 0x80 || c == 0x0e || c == 0x0f:
-			put(replacement)
-		case state == jisDouble && c > ' ':
-			if len(b) < 2 || b[1] <= ' ' || b[1] >= 0x7f {
-				put(replacement)
-				break
+			if state != jisRoman {
+				state = jisASCII
 			}
-			put(jisCharacter(c, b[1]))
-			b = b[1:]
+			put(rune(c))
+		case c == 0x0e || c == 0x0f:
+			put(replacement)
+		case state == jisDouble:
+			n = jisPair(put, b)
 		case state == jisKatakana && c > ' ' && c < 0x60:
 			put(0xff61 + rune(c) - 0x21)
+		case state == jisKatakana || c >= 0x80:
+			put(replacement)
 		case state == jisRoman && c == '\\':
 			put('¥')
 		case state == jisRoman && c == '~':
@@ -70,8 +54,46 @@ func appendISO2022JP(put func(rune), b []byte) {
 		default:
 			put(rune(c))
 		}
-		b = b[1:]
+		b = b[n:]
 	}
+}
+
+// jisEscape reads an escape sequence, and returns the state behind it and its length.
+func jisEscape(put func(rune), b []byte, state jisState) (jisState, int) {
+	for _, e := range jisEscapes {
+		switch {
+		case bytes.HasPrefix(b[1:], []byte(e.text)) && e.state == jisElsewhere:
+			put(replacement)
+			return state, 1 + len(e.text)
+		case bytes.HasPrefix(b[1:], []byte(e.text)):
+			return e.state, 1 + len(e.text)
+		case bytes.HasPrefix([]byte(e.text), b[1:]):
+			put(replacement) // interrupted by the end
+			return state, len(b)
+		}
+	}
+	put(replacement)
+	return state, 1
+}
+
+// jisPair decodes two bytes and returns how many it took. If they are no character, a second byte that may begin one
+// is left.
+func jisPair(put func(rune), b []byte) int {
+	if len(b) < 2 {
+		put(replacement)
+		return 1
+	}
+	graphic := func(c byte) bool { return c > ' ' && c < 0x7f }
+	switch second := b[1]; {
+	case graphic(b[0]) && graphic(second):
+		put(jisCharacter(b[0], second))
+	case graphic(second) || second == 0x0e || second == 0x0f || second == 0x1b:
+		put(replacement)
+		return 1
+	default:
+		put(replacement)
+	}
+	return 2
 }
 
 // jisCharacter returns a character of JIS X 0208, which EUC-JP has with the highest bits set.

@@ -4,7 +4,7 @@
 // A message is read once, as a stream. What is kept of it are the headers of its parts, so memory is bounded by
 // [Limits], whatever its size. The rules are Cyrus's own, with its quirks: they decide what a server answers, and a
 // record that differs from the one Cyrus would write is a finding for its reconstruct. All comments that say "Cyrus"
-// mean 3.6.1.
+// mean 3.6.1 with the default settings of maxheaderlines, boundary_limit, rfc2046_strict and rfc2047_utf8.
 package message
 
 import (
@@ -31,7 +31,7 @@ type Limits struct {
 	// Parts is how many entities are told apart, messages in messages included: 20,000. What follows the last one
 	// counts as the end of the outermost multipart.
 	Parts int
-	// HeaderBytes is how much of all headers together is examined: 16 MiB. Sizes and offsets stay right beyond it.
+	// HeaderBytes is how much of all headers together is examined: 4 MiB. Sizes and offsets stay right beyond it.
 	HeaderBytes int
 	// Nested is how many message/rfc822 parts within each other get a content GUID: 100. Each costs a pass of SHA-1
 	// over the bytes inside.
@@ -40,8 +40,10 @@ type Limits struct {
 
 const (
 	partsMax       = 20_000
-	headerBytesMax = 16 << 20
+	headerBytesMax = 4 << 20
 	nestedMax      = 100
+	// addressesMax bounds the elements of all address lists together.
+	addressesMax = 200_000
 	// headerLinesMax and boundariesMax are the defaults of Cyrus's maxheaderlines and boundary_limit.
 	headerLinesMax = 1000
 	boundariesMax  = 1000
@@ -82,6 +84,19 @@ func (m *Message) Dates(internal int64, zone *time.Location) (sent, gm int64) {
 	return sent, gm
 }
 
+// Header returns where the header of an entity begins and ends, Content the same of its content. They are inside the
+// message, even where the sizes that Cyrus records are not: after a header that is a lone line feed before a boundary,
+// it counts that boundary line twice.
+func (m *Message) Header(b *Part) (from, to int64) { return m.within(b.HeaderOffset, b.HeaderSize) }
+
+// Content is described with [Message.Header].
+func (m *Message) Content(b *Part) (from, to int64) { return m.within(b.ContentOffset, b.ContentSize) }
+
+func (m *Message) within(from, size int64) (int64, int64) {
+	from = min(from, m.Size)
+	return from, min(from+max(size, 0), m.Size)
+}
+
 // Delivered returns the internal date that a delivery by LMTP gives to the message, if its headers tell one: that of
 // X-DeliveredInternalDate, else that of the first Received.
 func (m *Message) Delivered() (internal int64, ok bool) {
@@ -96,17 +111,18 @@ type Parser struct {
 	// Limits may be set before the first call.
 	Limits Limits
 
-	in      window
-	again   io.ReaderAt // reads the message again, or nil
-	msg     Message
-	text    []byte   // kept header text; values of parts are slices of it or of memory of their own
-	pending [][]byte // the open boundaries, from the outermost
-	slabs   [][]Part
-	parts   int
-	headers int // bytes of headers kept
-	nested  int // message/rfc822 parts that we are in and that are hashed
-	lists   addressParser
-	redo    []redo
+	in       window
+	again    io.ReaderAt // reads the message again, or nil
+	msg      Message
+	text     []byte   // kept header text; values of parts are slices of it or of memory of their own
+	pending  [][]byte // the open boundaries, from the outermost
+	slabs    [][]Part
+	parts    int
+	headers  int // bytes of headers kept
+	nested   int // message/rfc822 parts that we are in and that are hashed
+	lists    addressParser
+	elements int // of address lists
+	redo     []redo
 }
 
 // redo is a part whose content must be hashed in another pass, because its size says something else than what was read.
@@ -165,7 +181,7 @@ func (p *Parser) reset(r io.Reader) {
 		// One huge message is no reason to occupy its memory for ever.
 		p.text, p.slabs, p.msg.Headers = nil, nil, nil
 	}
-	p.parts, p.headers, p.nested = 0, 0, 0
+	p.parts, p.headers, p.nested, p.elements = 0, 0, 0, 0
 }
 
 // keepMax is how much of each kind of memory a parser keeps for the next message.

@@ -14,7 +14,8 @@ type Part struct {
 	DispositionParams                        []Param
 	Language                                 [][]byte
 
-	// HeaderOffset and ContentOffset count from the start of the message. HeaderSize includes the empty line.
+	// HeaderOffset and ContentOffset count from the start of the message. HeaderSize includes the empty line. They are
+	// as Cyrus records them: to read, ask [Message.Header] and [Message.Content].
 	HeaderOffset, HeaderSize   int64
 	ContentOffset, ContentSize int64
 	ContentLines               int64

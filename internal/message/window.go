@@ -99,23 +99,20 @@ func (w *window) fill() {
 	w.eof, w.err = true, io.ErrNoProgress
 }
 
-// slide makes room behind the last byte: it lets go of the bytes before the position, or grows the window if that is not
-// enough for n bytes ahead.
+// slide makes room behind the last byte: it lets go of the bytes before the position, and grows the window if less than
+// half of it would be free for n bytes ahead: what is copied is paid for by as much that is read.
 func (w *window) slide(n int) {
 	keep := max(w.pos-windowKeep, 0)
 	if held := int(w.held - w.base); w.held >= 0 && w.end-held < windowMax {
 		keep = min(keep, held)
 	}
-	if need := w.pos - keep + n; need > len(w.buf) || keep == 0 {
-		buf := make([]byte, max(need, 2*len(w.buf)))
-		copy(buf, w.buf[:w.end])
-		w.buf = buf
-	}
-	if keep == 0 {
-		return
-	}
 	w.feed(keep)
-	copy(w.buf, w.buf[keep:w.end])
+	to := w.buf
+	if need := w.pos - keep + n; 2*need > len(w.buf) {
+		to = make([]byte, 2*max(need, len(w.buf)))
+	}
+	copy(to, w.buf[keep:w.end])
+	w.buf = to
 	w.base += int64(keep)
 	w.pos -= keep
 	w.end -= keep
@@ -236,7 +233,7 @@ var errGone = errors.New("message: the bytes have passed")
 // eachAgain calls f with the bytes of the message from an offset up to another.
 func (p *Parser) eachAgain(from, to int64, f func([]byte)) error {
 	w := &p.in
-	if from >= w.base {
+	if from >= w.base && to <= w.base+int64(w.end) {
 		f(w.buf[from-w.base : to-w.base])
 		return nil
 	}
