@@ -2,9 +2,10 @@
 // cache record of version 11, byte for byte.
 //
 // A message is read once, as a stream. What is kept of it are the headers of its parts, so memory is bounded by
-// [Limits], whatever its size. The rules are Cyrus's own, with its quirks: they decide what a server answers, and a
-// record that differs from the one Cyrus would write is a finding for its reconstruct. All comments that say "Cyrus"
-// mean 3.6.1 with the default settings of maxheaderlines, boundary_limit, rfc2046_strict and rfc2047_utf8.
+// [Limits], whatever its size: to some 64 MB with the defaults, besides the record itself, and 100 KB for ordinary mail.
+// The rules are Cyrus's own, with its quirks: they decide what a server answers, and a record that differs from the one
+// Cyrus would write is a finding for its reconstruct. All comments that say "Cyrus" mean 3.6.1 with the default settings
+// of maxheaderlines, boundary_limit, rfc2046_strict and rfc2047_utf8.
 package message
 
 import (
