@@ -51,6 +51,9 @@ func (w *writer) checkpointIfDue() {
 // old file and, from before the new one gets the name, also that of the new one, so that no other writer comes between.
 func (w *writer) checkpoint(from *state) error {
 	db := w.db
+	if err := w.formatKnown(); err != nil {
+		return err
+	}
 	out, err := w.replace(reading{from.codec, from.view, from.look, from.live}, from.header)
 	if err != nil {
 		return err
@@ -62,8 +65,8 @@ func (w *writer) checkpoint(from *state) error {
 // commitByRewrite is the commit of a format that has no log, and of the first change to a file of zero bytes: the
 // rename is its commit point.
 func (w *writer) commitByRewrite(tx *Tx) error {
-	if w.st.blank && w.db.opts.Format == Auto {
-		return fmt.Errorf("commit: %s is empty, and an empty file may be of any format: name it: %w", w.db.path, ErrNotDatabase)
+	if err := w.formatKnown(); err != nil {
+		return fmt.Errorf("commit: %w", err)
 	}
 	out, err := w.replace(tx.reading(tx.ed.Tree()), w.st.header)
 	if err != nil {
@@ -86,6 +89,14 @@ func (w *writer) commitByRewrite(tx *Tx) error {
 		if err := w.db.spares.Prepare(w.db.path, out.written.Size); err != nil {
 			w.db.opts.Logger.Debug("no files are prepared for a full disk", "path", w.db.path, "error", err)
 		}
+	}
+	return nil
+}
+
+// formatKnown refuses to write into a file of zero bytes, which may be of any format, unless the caller has named one.
+func (w *writer) formatKnown() error {
+	if w.st.blank && w.db.opts.Format == Auto {
+		return fmt.Errorf("%s is empty, and an empty file may be of any format: name it: %w", w.db.path, ErrNotDatabase)
 	}
 	return nil
 }

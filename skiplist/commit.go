@@ -104,7 +104,7 @@ func (w *writer) reserve(need int64, mayUse bool) error {
 // restoreReserve allocates the reserve for deletions after a checkpoint or a cut has given it up. The next commit would
 // do so as well, if the disk has not filled up until then. Without space the work that is done stays done.
 func (w *writer) restoreReserve() {
-	if !w.db.codec.Traits().Rewrites && !w.st.blank {
+	if w.db.opts.Reserve > 0 && !w.db.codec.Traits().Rewrites && !w.st.blank {
 		_ = w.reserve(0, false)
 	}
 }
@@ -186,6 +186,8 @@ func (w *writer) takeBack(plan codec.Plan, failed, done int, reached bool, cause
 	gone, err := w.undo(plan, failed, done)
 	if err != nil {
 		w.db.poisoned = w.db.poisoned || !planted.On(planted.FailureForgotten)
+	} else {
+		w.restoreReserve() // the cut has given it up
 	}
 	w.refreshSeen()
 	if err != nil && reached && !gone {

@@ -51,6 +51,9 @@ const (
 // full disk.
 const DefaultReserve = 64 << 10
 
+// maxReserve leaves room to add a reserve to the length of a file; no disk full of mailbox lists needs more.
+const maxReserve = 1 << 40
+
 // Options say how to open a database. The zero value opens an existing one, of any format, for reading and writing.
 type Options struct {
 	// Format is the format of a new file; an existing one must have it, unless it is Auto.
@@ -67,7 +70,7 @@ type Options struct {
 	// Order is the key order, if it is not that of the format.
 	Order Order
 	// Reserve is the number of bytes to keep allocated for deletions on a full disk; 0 stands for DefaultReserve, a
-	// negative number for none.
+	// negative number for none, and 1 TiB is the most.
 	Reserve int64
 	// ManualCheckpoint leaves checkpoints to the caller; otherwise a commit that makes one due, by the rules of Cyrus,
 	// performs it.
@@ -96,6 +99,9 @@ func (o Options) withDefaults() (Options, error) {
 	case Auto, Skiplist, Twoskip, Flat:
 	default:
 		return o, fmt.Errorf("unknown database format %q (known are skiplist, twoskip, flat)", string(o.Format))
+	}
+	if o.Reserve > maxReserve {
+		return o, fmt.Errorf("a reserve of %d bytes is more than the %d that are possible", o.Reserve, int64(maxReserve))
 	}
 	if o.Mode == 0 {
 		o.Mode = 0o644

@@ -177,12 +177,12 @@ func (w *writer) failedRecovery(err error) error {
 }
 
 // stale tells whether Cyrus would run recovery on a file with this header, because it was last recovered before the
-// skipstamp or before the machine started, or at a time that has not come yet.
+// skipstamp or before the machine started, or at a time that has not come yet, which the skipstamp's may be.
 func (db *DB) stale(h codec.Header) bool {
 	if !db.codec.Traits().Timestamped {
 		return false
 	}
-	if h.LastRecovery.Before(db.stamp) || h.LastRecovery.After(db.fs.Now().Add(time.Minute)) {
+	if h.LastRecovery.Before(db.stamp) || h.LastRecovery.After(db.now().Add(time.Minute)) {
 		return true
 	}
 	boot, err := db.fs.BootTime()

@@ -126,16 +126,19 @@ func (tx *Tx) rollback(m mark) {
 	tx.deletesOnly, tx.broken = m.deletesOnly, m.broken
 }
 
-// Nested calls fn, which changes the same transaction, and takes its changes back if it returns an error.
+// Nested calls fn, which changes the same transaction, and takes its changes back if it returns an error or panics.
 func (tx *Tx) Nested(fn func() error) error {
 	if tx.done {
 		return fmt.Errorf("transaction: %w", ErrClosed)
 	}
-	before := tx.mark()
+	before, keep := tx.mark(), false
+	defer func() {
+		if !keep {
+			tx.rollback(before)
+		}
+	}()
 	err := fn()
-	if err != nil {
-		tx.rollback(before)
-	}
+	keep = err == nil
 	return err
 }
 
@@ -168,10 +171,32 @@ func (tx *Tx) All() iter.Seq2[Record, error] { return tx.Range(nil, nil) }
 
 // Prefix yields the records whose keys begin with prefix, as they were when the iteration began.
 func (tx *Tx) Prefix(prefix []byte) iter.Seq2[Record, error] {
-	return tx.reading(tx.ed.Tree()).scan(bounds{from: prefix, prefix: prefix})
+	return tx.scan(bounds{from: prefix, prefix: prefix})
 }
 
 // Range yields the records from the key from on, up to but without the key to, as they were when the iteration began.
 func (tx *Tx) Range(from, to []byte) iter.Seq2[Record, error] {
-	return tx.reading(tx.ed.Tree()).scan(bounds{from: from, to: to})
+	return tx.scan(bounds{from: from, to: to})
+}
+
+// scan ends with ErrClosed when the transaction has ended: an iteration can outlive it (iter.Pull), and the file it reads
+// does not.
+func (tx *Tx) scan(b bounds) iter.Seq2[Record, error] {
+	r := tx.reading(tx.ed.Tree())
+	return func(yield func(Record, error) bool) {
+		ended := func() bool {
+			if tx.done {
+				yield(Record{}, fmt.Errorf("transaction: %w", ErrClosed))
+			}
+			return tx.done
+		}
+		if ended() {
+			return
+		}
+		for rec, err := range r.scan(b) {
+			if !yield(rec, err) || ended() {
+				return
+			}
+		}
+	}
 }
