@@ -257,12 +257,12 @@ func sameRecords(a, b reading) (err error) {
 	return nil
 }
 
-// switchTo makes the new file the one in use.
+// switchTo makes the new file the one in use, and moves the writer's lock and reference from the old one to it.
 func (w *writer) switchTo(out replacement) error {
 	db := w.db
 	old := w.st.gen
 	g := &generation{path: db.path, wr: out.wr, named: out.dirErr == nil}
-	g.refs.Store(1)
+	g.refs.Store(1) // the writer's
 	var err error
 	if g.rd, err = db.fs.Open(db.path, vfs.ReadWrite, 0); err == nil {
 		g.id, err = g.rd.Stat()
@@ -289,7 +289,7 @@ func (w *writer) switchTo(out replacement) error {
 		_ = old.wr.Truncate(0)
 	}
 	// Waiters for the old file's lock see that the path leads elsewhere.
-	_ = old.wr.Unlock()
+	w.letGo()
 	w.adopt(next)
 	w.restoreReserve()
 	if out.dirErr != nil {

@@ -95,11 +95,11 @@ func (db *DB) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer st.gen.release()
 	if err := db.acceptable(st); err != nil {
-		st.gen.release()
 		return err
 	}
-	db.state.Store(st)
+	db.publish(st)
 	return nil
 }
 
@@ -176,7 +176,7 @@ func (db *DB) firstLoad(ctx context.Context, g *generation) (*state, error) {
 }
 
 // catchUp takes the shared lock, if the format's readers do, and returns the state of the file that the path leads to.
-// It owns g.
+// It owns g, and the caller owns the reference to the generation of that state.
 func (db *DB) catchUp(ctx context.Context, g *generation, st *state) (*state, error) {
 	locked := db.codec.Traits().LockedReads
 	for {
@@ -298,13 +298,8 @@ func (db *DB) refreshInTurn(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the news of the database: %w", err)
 	}
-	if next.gen == st.gen {
-		st.gen.release()
-	}
+	defer next.gen.release()
 	if err := db.acceptable(next); err != nil {
-		if next.gen != st.gen {
-			next.gen.release()
-		}
 		return err
 	}
 	db.reserved = 0 // another process may have cut the file

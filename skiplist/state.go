@@ -144,13 +144,15 @@ func (db *DB) advance(st *state, seen vfs.Info) (next *state, err error) {
 	return db.settle(next, ed)
 }
 
-// publish makes st the state that new snapshots get.
+// publish makes st the state that new snapshots get. The published state owns a reference to its generation, which
+// publish takes for it; the caller, who has the turn, keeps his own.
 func (db *DB) publish(st *state) {
 	old := db.state.Load()
 	if old != nil && old.gen == st.gen {
 		db.state.Store(st)
 		return
 	}
+	st.gen.acquire()
 	db.state.Store(st)
 	if old != nil {
 		old.gen.release()
@@ -166,6 +168,10 @@ func (db *DB) acquire() (*state, error) {
 		}
 		if st.gen.acquire() {
 			return st, nil
+		}
+		// Another state has been published meanwhile. If not, waiting for one would be for ever.
+		if db.state.Load() == st {
+			return nil, fmt.Errorf("%s: the published state has lost its file", db.path)
 		}
 	}
 }

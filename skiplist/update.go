@@ -11,7 +11,9 @@ import (
 
 // Update calls fn with a transaction and commits it if fn returns nil; the change is durable when Update returns nil.
 // If fn returns an error the transaction is dropped and the error returned. The file's exclusive lock is held
-// meanwhile, so fn should be quick; ctx bounds the wait for it, not the commit.
+// meanwhile, so fn should be quick; ctx bounds the wait for it, not the commit. fn may read db, which shows the state
+// before the transaction, but must not write to it or close it except by tx: another Update, Batch, Put, Checkpoint or
+// Close would wait for the one that it is called in, for ever or until its context ends.
 //
 // After any error but ErrCommitUnknown nothing has changed, and nothing will after a crash.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
@@ -43,7 +45,8 @@ func (db *DB) Delete(ctx context.Context, key []byte) error {
 	return db.Batch(ctx, func(tx *Tx) error { return tx.Delete(key) })
 }
 
-// writer is the hold on the file during a write: the turn in this process and the exclusive lock.
+// writer is the hold on the file during a write: the turn in this process, and of the generation of st the exclusive lock
+// and one reference. All are given back by end. A checkpoint moves lock and reference on to the new file.
 type writer struct {
 	db *DB
 	st *state // the newest committed state, which the writer's commits move on
@@ -112,12 +115,35 @@ func (db *DB) lockedWriter(ctx context.Context) (*writer, error) {
 	}
 }
 
-// writerOn reads the news of the locked generation g, which it owns, and publishes them.
+// writerOn reads the news of the generation g and publishes them. It owns g and the lock on it, and hands both to the
+// writer.
 func (db *DB) writerOn(g *generation, st *state, info vfs.Info) (*writer, error) {
-	next, err := st, error(nil)
 	if info.Blocks*512 < db.reserved {
 		db.reserved = 0 // somebody has cut the file, which frees what is reserved behind its end
 	}
+	next, err := db.newsUnderLock(g, st, info)
+	if err != nil {
+		_ = g.wr.Unlock()
+		g.release()
+		return nil, err
+	}
+	w := &writer{db: db, st: next}
+	if !db.poisoned {
+		db.publish(next)
+	} else if err := w.rebuild(); err != nil {
+		w.letGo()
+		if planted.On(planted.ReleasedTwice) && g != st.gen {
+			g.release()
+		}
+		return nil, err
+	}
+	db.setWriting(true)
+	return w, nil
+}
+
+// newsUnderLock returns the state of the locked generation g as it is now, if it may be written to.
+func (db *DB) newsUnderLock(g *generation, st *state, info vfs.Info) (next *state, err error) {
+	next = st
 	if g != st.gen || db.poisoned || !st.unchanged(info) {
 		if db.poisoned {
 			next, err = db.load(g, info, nil)
@@ -129,23 +155,7 @@ func (db *DB) writerOn(g *generation, st *state, info vfs.Info) (*writer, error)
 	if err == nil {
 		err = db.acceptable(next)
 	}
-	if err != nil {
-		_ = g.wr.Unlock()
-		g.release()
-		return nil, err
-	}
-	if g == st.gen {
-		g.release() // the published state has a reference of its own
-	}
-	w := &writer{db: db, st: next}
-	if !db.poisoned {
-		db.publish(next)
-	} else if err := w.rebuild(); err != nil {
-		w.drop(g, st)
-		return nil, err
-	}
-	db.setWriting(true)
-	return w, nil
+	return next, err
 }
 
 // rebuild writes the database into a new file after the disk has failed. The state found in the old one, with the
@@ -158,19 +168,19 @@ func (w *writer) rebuild() error {
 	return nil
 }
 
-// drop gives up a writer that did not come about.
-func (w *writer) drop(g *generation, published *state) {
-	_ = g.wr.Unlock()
-	if g != published.gen {
-		g.release()
-	}
-}
-
-// end gives the lock and the turn back.
+// end gives everything back.
 func (w *writer) end() {
 	defer func() { <-w.db.turn }()
 	w.db.setWriting(false)
-	_ = w.st.gen.wr.Unlock()
+	w.letGo()
+}
+
+// letGo gives back the lock on the file and the reference to it.
+func (w *writer) letGo() {
+	if !w.db.poisoned || !planted.On(planted.LockKept) {
+		_ = w.st.gen.wr.Unlock()
+	}
+	w.st.gen.release()
 }
 
 // publish makes st the newest state.
@@ -186,6 +196,8 @@ type call struct {
 	err      error
 	panicked any
 	ended    bool // done is closed
+	// informed is set if members of the group before it had changed something when fn ran.
+	informed bool
 	again    bool // nothing was done: stand in the queue once more
 }
 
@@ -194,7 +206,8 @@ const maxBatchTail = 4 << 20
 
 // Batch is Update for many small, independent changes: the changes of all callers that wait are committed together,
 // each whole or not at all, and share the syncs. fn may be called more than once, and in another goroutine: it must not
-// end that (runtime.Goexit). If there is no space for all of them each is tried alone.
+// end that (runtime.Goexit). If there is no space for all of them each is tried alone. An error that fn returns holds for
+// what is committed: if it was returned in view of changes that are not committed after all, fn is called again.
 func (db *DB) Batch(ctx context.Context, fn func(*Tx) error) error {
 	if db.opts.ReadOnly {
 		return fmt.Errorf("%s: %w", db.path, ErrReadOnly)
@@ -280,7 +293,9 @@ func (db *DB) lead(ctx context.Context, own *call) error {
 		for _, c := range calls {
 			if !c.ended {
 				// A function has ended this goroutine (runtime.Goexit), and nothing was committed.
-				c.again = c.panicked == nil
+				if c.again = c.panicked == nil; c.again {
+					c.err = nil
+				}
 				c.end()
 			}
 		}
@@ -299,6 +314,7 @@ func (w *writer) group(calls []*call) int {
 		c := calls[n]
 		m := tx.mark()
 		tx.urgent = false
+		c.informed = tx.changed()
 		if c.err = c.run(tx); (c.err != nil || c.panicked != nil) && !planted.On(planted.RefusedCallKept) {
 			tx.rollback(m)
 		}
@@ -312,6 +328,9 @@ func (w *writer) group(calls []*call) int {
 	for _, c := range calls[:n] {
 		switch {
 		case c.err != nil || c.panicked != nil:
+			if err != nil && c.informed && !planted.On(planted.DirtyAnswer) {
+				w.single(c) // what it has refused to go on with has not come to be
+			}
 		case alone:
 			w.single(c)
 		case planted.On(planted.GroupErrorLost):
@@ -335,6 +354,7 @@ func (w *writer) single(c *call) {
 // run calls the caller's function; a panic in it is handed to the caller.
 func (c *call) run(tx *Tx) error {
 	finished := false
+	c.panicked = nil
 	defer func() {
 		if !finished {
 			c.panicked = recover()

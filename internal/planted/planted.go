@@ -77,12 +77,18 @@ const (
 	CommitLeft Switch = "commit-left"
 	// FailureForgotten goes on with a file that could not be brought back to what it was.
 	FailureForgotten Switch = "failure-forgotten"
+	// ReleasedTwice gives the file back that a failed rebuild began with, though the published state may use it.
+	ReleasedTwice Switch = "released-twice"
+	// LockKept keeps the lock on the file in a handle whose disk has failed.
+	LockKept Switch = "lock-kept"
 	// RefusedCallKept commits the changes of a member of a group that returned an error.
 	RefusedCallKept Switch = "refused-call-kept"
 	// GroupNotRetried has a change that finds no space fail the small ones that are committed with it.
 	GroupNotRetried Switch = "group-not-retried"
 	// GroupErrorLost tells the members of a group that their commit went well, whatever happened.
 	GroupErrorLost Switch = "group-error-lost"
+	// DirtyAnswer tells a member of a group what it said in view of a change that was then refused.
+	DirtyAnswer Switch = "dirty-answer"
 )
 
 // Recovery.
