@@ -1,0 +1,15 @@
+// Package index reads the files that Cyrus keeps of one mailbox, whole or damaged:
+//
+//   - cyrus.index: a header with counters and one fixed-size record for every message ([Header], [Record], [File]);
+//   - cyrus.header: name, id, access rights and the names of the user's flags ([HeaderFile]);
+//   - cyrus.cache: what was parsed from each message ([CacheRecord], [CacheFile]);
+//   - a user's counters, from which modification sequences are given out ([Counters]).
+//
+// Each format has its constants and its differences between versions in tables in one file: format.go, headerformat.go,
+// cacheformat.go, counters.go. Every structure decodes and appends itself, and what was read and not changed is written
+// again byte for byte, with bits and fields that are not known here. [Files] opens the files of one mailbox together and
+// [CheckFiles] compares them with each other.
+//
+// Nothing here writes to a file or takes a lock; a caller who needs a state that no writer changes holds the locks of
+// the mailbox. docs/format/index.md, header.md, cache.md and counters.md describe the formats.
+package index
