@@ -37,6 +37,7 @@ func (c *checker) openCaches() error {
 		checked.file, err = NewCacheFile(s, s.size, path)
 		if e := (*FormatError)(nil); errors.As(err, &e) {
 			c.broken(cacheShort, e)
+			checked.missing = true // and that is enough said
 			continue
 		}
 		if err != nil {

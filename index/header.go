@@ -50,10 +50,19 @@ type Header struct {
 	spare []byte // the header as read, if bytes that no field covers are not zero
 }
 
-// NewHeader returns the header of an empty mailbox.
-func NewHeader(v Version) Header {
-	return Header{Version: v, StartOffset: uint32(v.HeaderSize()), RecordSize: uint32(v.RecordSize()), Options: OptionPOP3NewUIDL,
-		HighestModSeq: 1, CreatedModSeq: 1, SyncAnnot: SyncAnnotStart}
+// NewHeader returns the header of an empty mailbox in a known version. Times and uidvalidity are the caller's to set.
+func NewHeader(v Version) (h Header) {
+	h = Header{Version: v, StartOffset: uint32(v.HeaderSize()), RecordSize: uint32(v.RecordSize()), Options: OptionPOP3NewUIDL}
+	for id, start := range map[int]func(){
+		hHighestModSeq: func() { h.HighestModSeq = 1 },
+		hCreatedModSeq: func() { h.CreatedModSeq = 1 },
+		hSyncAnnot:     func() { h.SyncAnnot = SyncAnnotStart },
+	} {
+		if v.hasHeaderField(id) {
+			start()
+		}
+	}
+	return h
 }
 
 // fields are the places of the values by the numbers of the fields. The checksum is not among them.

@@ -316,12 +316,11 @@ func (h *HeaderFile) listValues() map[string]string {
 		}
 		return string(appendHeaderString(nil, s))
 	}
-	empty := `""`
-	if h.read == nil || h.read.list == nil {
-		empty = "NIL"
-	}
-	values := map[string]string{keyType: word(h.Type, empty), keyName: word(h.Name, "NIL"), keyUniqueID: word(h.UniqueID, "NIL"),
+	values := map[string]string{keyType: word(h.Type, typeMail), keyName: word(h.Name, "NIL"), keyUniqueID: word(h.UniqueID, "NIL"),
 		keyJMAPID: word(h.JMAPID, ""), keyQuotaRoot: word(h.QuotaRoot, "")}
+	if h.Type == "" && h.read != nil && h.read.list != nil {
+		values[keyType] = "" // there was none, and none was asked for
+	}
 	if h.ACL != nil {
 		acl := []byte("%(")
 		for i, e := range h.ACL {

@@ -37,7 +37,7 @@ const (
 
 // headerKeys are the keys in the order of writing, and what each holds.
 var headerKeys = []struct{ key, name, written string }{
-	{keyType, "type", "always"},
+	{keyType, "type", "always; `e` if unknown"},
 	{keyName, "name", "always, NIL if unknown"},
 	{keyUniqueID, "uniqueid", "always, NIL if missing"},
 	{keyJMAPID, "jmapid", "if there is one"},
@@ -45,6 +45,9 @@ var headerKeys = []struct{ key, name, written string }{
 	{keyACL, "acl", "unless there is none at all"},
 	{keyFlags, "userflags", "if there are any"},
 }
+
+// typeMail is the type of a mailbox of mail, which the text form takes for granted.
+const typeMail = "e"
 
 // The limits under which the dlist is read.
 const (
