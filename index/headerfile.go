@@ -290,13 +290,9 @@ func (h *HeaderFile) appendList(dst []byte) []byte {
 		}
 	}
 	for _, item := range old {
-		i := slices.IndexFunc(headerKeys, func(k struct{ key, name, written string }) bool { return k.key == item.Key() })
+		i := headerKey(item.Key())
 		if i < 0 {
-			text := string(appendOneLine(nil, item))
-			if text == "" { // an empty atom
-				text = `""`
-			}
-			put(string(appendHeaderString(nil, item.Key())), text)
+			put(string(appendHeaderString(nil, item.Key())), unknownItem(item))
 			continue
 		}
 		if !written[item.Key()] {
@@ -306,6 +302,19 @@ func (h *HeaderFile) appendList(dst []byte) []byte {
 	}
 	upTo(len(headerKeys))
 	return append(dst, ")\n"...)
+}
+
+// headerKey is the rank of a key, -1 if it is not known here.
+func headerKey(key string) int {
+	return slices.IndexFunc(headerKeys, func(k struct{ key, name, written string }) bool { return k.key == key })
+}
+
+// unknownItem is the text of an item that is not known here.
+func unknownItem(item *dlist.Node) string {
+	if text := string(appendOneLine(nil, item)); text != "" {
+		return text
+	}
+	return `""` // it was an empty atom
 }
 
 // listValues are the texts of the values by their keys; a key that is left out has none.
@@ -389,7 +398,7 @@ func appendOneLine(dst []byte, n *dlist.Node) []byte {
 //
 //  1. It has a uniqueid.
 //  2. No value has a byte that its form cannot hold: NUL, CR or LF; in the text form also TAB, and spaces in flags
-//     (class ErrValue).
+//     (class ErrValue). That goes for items of unknown meaning, too: such a file can be read, but not changed.
 //  3. There are at most 128 flags; their names are IMAP atoms, and differ, by more than case.
 func (h *HeaderFile) Validate() error {
 	if all := h.problems(); len(all) > 0 {
@@ -415,6 +424,13 @@ func (h *HeaderFile) problems() (all []*FormatError) {
 	}
 	if slices.ContainsFunc(texts, func(s string) bool { return strings.ContainsAny(s, forbidden) }) {
 		add(ErrValue, "value", "a control character", "none")
+	}
+	if h.Form == HeaderList && h.read != nil && h.read.list != nil {
+		for _, item := range h.read.list.Items {
+			if headerKey(item.Key()) < 0 && strings.ContainsAny(item.Key()+unknownItem(item), forbidden) {
+				add(ErrValue, "value", "an item of unknown meaning with a control character", "none")
+			}
+		}
 	}
 	if n := len(trimFlags(h.Flags)); n > UserFlagsMax {
 		add(ErrDamaged, "userflags", num(n)+" flags", "at most "+num(UserFlagsMax))
