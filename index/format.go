@@ -51,10 +51,8 @@ var versions = []versionRow{
 }
 
 // A bug of a development version left headers of version oddVersion that give oddRecordSize. Later sources accept them.
-const (
-	oddVersion    Version = 19
-	oddRecordSize         = 144
-)
+const oddVersion Version = 19
+const oddRecordSize = 144
 
 const (
 	// minHeader is what has to be read to know the version; maxHeader and maxRecord are the largest of all versions.

@@ -127,9 +127,7 @@ func mbexamined(r *Record, c *CacheRecord, v Version) (lines []string) {
 		fmt.Sprintf("      > HDRSIZE:%-6d LASTUPD :%d SYSFLAGS:%08X", r.HeaderSize, r.LastUpdated.Unix(), uint32(r.Flags&(1<<26-1))),
 		fmt.Sprintf("> CACHEVER:%-2d", r.CacheVersion),
 		fmt.Sprintf("> USERFLAGS: %08X %08X %08X %08X\n", r.UserFlags[3], r.UserFlags[2], r.UserFlags[1], r.UserFlags[0]))
-	for _, name := range seen {
-		lines = append(lines, name)
-	}
+	lines = append(lines, seen...)
 	if v >= versionGUID {
 		lines = append(lines, " GUID:"+r.GUID.String())
 	}
