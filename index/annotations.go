@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -94,6 +95,9 @@ func (c *checker) annotations() error {
 	c.annotated = nil
 	if errors.Is(err, errOwner) {
 		return nil
+	}
+	if broken := (*skiplist.FormatError)(nil); !errors.As(err, &broken) {
+		return fmt.Errorf("read %s: %w", path, err)
 	}
 	c.add(annotations, path, -1, "the database cannot be read: %v", err)
 	return nil

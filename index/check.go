@@ -74,6 +74,7 @@ type checkedCache struct {
 	path    string
 	used    []extent
 	missing bool
+	read    int64 // bytes of records
 }
 
 func (c *checker) add(k kind, path string, off int64, format string, args ...any) {

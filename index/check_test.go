@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -147,6 +148,31 @@ func TestManyFindings(t *testing.T) {
 	cancel()
 	_, err = CheckFiles(ctx, fsys, p, CheckOptions{})
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// TestSharedCache gives many records one large cache record, which must not be read for each of them.
+func TestSharedCache(t *testing.T) {
+	t.Parallel()
+	g := readGolden(t, 17)
+	var c CacheRecord
+	c.Set(CacheHeaders, make([]byte, 1<<20))
+	g[CacheName] = c.Append(g[CacheName][:cacheHeaderSize])
+	const count = 10_000
+	g.change(t, func(h *Header, r []Record) []Record {
+		h.NumRecords, h.LastUID = count, count
+		all := make([]Record, count)
+		for i := range all {
+			all[i] = r[0]
+			all[i].UID, all[i].CacheOffset, all[i].CacheCRC = UID(i+1), cacheHeaderSize, c.Checksum()
+		}
+		return all
+	})
+	fsys, p := g.put(t)
+	begin := time.Now()
+	found, err := CheckFiles(t.Context(), fsys, p, CheckOptions{})
+	require.NoError(t, err)
+	require.Contains(t, codes(found), cacheOverlap.code)
+	require.Less(t, time.Since(begin), 5*time.Second, "10 GB were read")
 }
 
 // TestHugeCounts gives counts and lengths that no file can have: nothing is allocated for them.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
-	"math"
 	"slices"
 )
 
@@ -72,7 +71,13 @@ func (c *checker) cacheRecord(r *Record, no RecordNo) error {
 		c.add(cacheMissing, cache.path, -1, "record %d and others have cache records", no)
 		return nil
 	}
+	if cache.read > 2*cache.file.size {
+		// Undamaged records add up to the size of the file. A hostile index has each record name the largest one.
+		c.add(cacheOverlap, index, off, "record %d was not looked at: the cache records before it are larger than the file", no)
+		return nil
+	}
 	b, err := cache.file.Read(r.CacheOffset)
+	cache.read += int64(len(b))
 	if e := (*FormatError)(nil); errors.As(err, &e) {
 		k := cacheDamaged
 		if e.Field == "cache_offset" {
@@ -90,7 +95,7 @@ func (c *checker) cacheRecord(r *Record, no RecordNo) error {
 		c.add(cacheChecksum, cache.path, at, "record %d: the checksum is %08x, in the record %08x", no, sum, r.CacheCRC)
 		return nil
 	}
-	cache.used = append(cache.used, extent{at, uint32(min(len(b), math.MaxUint32)), no})
+	cache.used = append(cache.used, extent{at, uint32(len(b)), no})
 	if r.CacheVersion > CacheVersionLatest {
 		c.add(cacheVersion, cache.path, at, "record %d: cache version %d, the latest known is %d", no, r.CacheVersion, CacheVersionLatest)
 		return nil

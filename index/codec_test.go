@@ -44,7 +44,7 @@ func TestRecord(t *testing.T) {
 	r.CacheOffset = 0x123456789abc
 	b = r.Append(nil, 17)
 	require.NoError(t, r.Decode(17, b))
-	require.EqualValues(t, 0x123456789abc, r.CacheOffset)
+	require.Equal(t, Offset(0x123456789abc), r.CacheOffset)
 	require.EqualValues(t, 11, r.CacheVersion)
 
 	for _, bad := range []func(r *Record){
@@ -264,7 +264,7 @@ func TestTime(t *testing.T) {
 	require.Equal(t, at, TimeOf(at).Time())
 	require.Zero(t, TimeOf(time.Unix(-1, 0)))
 	require.Zero(t, TimeOf(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)))
-	require.EqualValues(t, math.MaxUint32, Seconds(math.MaxUint32).Unix())
+	require.Equal(t, int64(math.MaxUint32), Seconds(math.MaxUint32).Unix())
 	require.Equal(t, []string{"pop3-new-uidl", "bit 7", "bit 20"}, Options(1|1<<7|1<<20).Names())
 	require.Equal(t, Options(0xE000001D), Options(math.MaxUint32).Written(17))
 	require.Equal(t, Options(1), Options(math.MaxUint32).Written(6))
