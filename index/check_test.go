@@ -160,10 +160,10 @@ func TestSharedCache(t *testing.T) {
 	const count = 10_000
 	g.change(t, func(h *Header, r []Record) []Record {
 		h.NumRecords, h.LastUID = count, count
-		all := make([]Record, count)
+		all, sum := make([]Record, count), c.Checksum()
 		for i := range all {
 			all[i] = r[0]
-			all[i].UID, all[i].CacheOffset, all[i].CacheCRC = UID(i+1), cacheHeaderSize, c.Checksum()
+			all[i].UID, all[i].CacheOffset, all[i].CacheCRC = UID(i+1), cacheHeaderSize, sum
 		}
 		return all
 	})

@@ -258,6 +258,25 @@ func TestFind(t *testing.T) {
 	})
 }
 
+// TestFields lists the fields of a record for people.
+func TestFields(t *testing.T) {
+	t.Parallel()
+	b := unhex(t, expungedRecord)
+	list := Version(17).RecordFields(b)
+	at := 0
+	for _, f := range list {
+		require.Equal(t, at, f.Offset)
+		at += f.Size
+	}
+	require.Equal(t, len(b), at)
+	require.Equal(t, FieldValue{"uid", 0, 4, "1"}, list[0])
+	require.Equal(t, FieldValue{"flags", 32, 4, "a0000014"}, list[8])
+	require.Equal(t, FieldValue{"record_crc", 108, 4, "4642dec8"}, list[len(list)-1])
+	require.Nil(t, Version(17).RecordFields(b[1:]))
+	require.Nil(t, Version(11).HeaderFields(nil))
+	require.Len(t, Version(6).HeaderFields(make([]byte, 76)), 16)
+}
+
 func TestTime(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 24, 21, 0, 0, 5, time.UTC)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Header is the header of a cyrus.index. Fields that its version does not have are zero and are not written.
@@ -247,7 +248,7 @@ func (v Version) HeaderFields(b []byte) []FieldValue { return v.list(headerField
 func (v Version) RecordFields(b []byte) []FieldValue { return v.list(recordFields, b, v.RecordSize()) }
 
 func (v Version) list(fields []field, b []byte, size int) (list []FieldValue) {
-	if len(b) < size {
+	if size == 0 || len(b) < size {
 		return nil
 	}
 	for _, f := range fields {
@@ -256,7 +257,7 @@ func (v Version) list(fields []field, b []byte, size int) (list []FieldValue) {
 		}
 		text := fmt.Sprintf("%x", b[f.off:f.off+f.size])
 		switch {
-		case f.name == "flags", f.name == "options", f.size > 8, f.size == 4 && (f.id == hCRC || f.name == "header_file_crc"):
+		case f.name == "flags", f.name == "options", f.name == "cid", f.name == "basecid", f.size > 8, strings.Contains(f.name, "crc"):
 		case f.size == 4:
 			text = num(binary.BigEndian.Uint32(b[f.off:]))
 		case f.size == 8:
