@@ -178,9 +178,7 @@ func (c *counters) look(fs *simfs.FS, last bool) error {
 	var kept *skiplist.Snapshot
 	var was map[string]string
 	for i := range 12 {
-		c.mu.Lock()
-		acked := c.acked
-		c.mu.Unlock()
+		acked := c.acknowledged()
 		s, err := db.Snapshot(ctx)
 		if err != nil {
 			return err
@@ -200,24 +198,38 @@ func (c *counters) look(fs *simfs.FS, last bool) error {
 			return fmt.Errorf("snapshot %d: %w", i, err)
 		}
 		kept, was = s, got
-		c.mu.Lock()
-		begun := c.begun
-		c.mu.Unlock()
-		sum := 0
-		for k := range acked {
-			n, _ := strconv.Atoi(got["own"+strconv.Itoa(k)])
-			if n < acked[k] || n > begun[k] {
-				return fmt.Errorf("snapshot %d: writer %d has counted to %d, acknowledged before were %d, begun %d", i, k, n, acked[k], begun[k])
-			}
-			sum += n
-		}
-		if n, _ := strconv.Atoi(got["sum"]); n != sum {
-			return fmt.Errorf("snapshot %d: half a transaction: the sum is %d, the numbers add up to %d", i, n, sum)
+		if err := c.whole(got, acked); err != nil {
+			return fmt.Errorf("snapshot %d: %w", i, err)
 		}
 		if last {
 			c.final = got
 			return nil
 		}
+	}
+	return nil
+}
+
+func (c *counters) acknowledged() [2]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.acked
+}
+
+// whole tells whether records are those of a state that came after what was acknowledged, and not half a transaction.
+func (c *counters) whole(got map[string]string, acked [2]int) error {
+	c.mu.Lock()
+	begun := c.begun
+	c.mu.Unlock()
+	sum := 0
+	for k := range acked {
+		n, _ := strconv.Atoi(got["own"+strconv.Itoa(k)])
+		if n < acked[k] || n > begun[k] {
+			return fmt.Errorf("writer %d has counted to %d, acknowledged before were %d, begun %d", k, n, acked[k], begun[k])
+		}
+		sum += n
+	}
+	if n, _ := strconv.Atoi(got["sum"]); n != sum {
+		return fmt.Errorf("half a transaction: the sum is %d, the numbers add up to %d", n, sum)
 	}
 	return nil
 }

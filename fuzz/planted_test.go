@@ -66,6 +66,8 @@ var mutants = []struct {
 	{planted.WriterInode, harness{"fuzz", "TestInterleaved"}},
 	{planted.WriterLockShared, harness{"fuzz", "TestInterleaved"}},
 	{planted.ReaderInode, harness{"fuzz", "TestInterleaved"}},
+	{planted.CheckInode, harness{"fuzz", "TestLookersInterleaved"}},
+	{planted.CheckLockShared, harness{"skiplist", "TestChecksBesideWriter"}},
 	{planted.StaleSnapshot, harness{"fuzz", "TestInterleaved"}},
 	{planted.MarkIgnored, harness{"fuzz", "TestRestoredInPlace/skiplist"}},
 	{planted.TwoInodes, harness{"fuzz", "TestInterleaved"}},

@@ -224,7 +224,8 @@ func (u *upgrader) write(ctx context.Context, temp string, list oldList) error {
 		return err
 	}
 	u.done.Kept = u.opts.Keep
-	return l.DB().BackupFile(ctx, u.path)
+	_, err = l.DB().BackupFile(ctx, u.path)
+	return err
 }
 
 // keep gives the old file its second name. An upgrade that was interrupted may have done so already.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
@@ -37,30 +38,17 @@ func Check(ctx context.Context, path string, opts Options) ([]Finding, error) {
 
 // Check is the check of an open database; see the function Check.
 func (db *DB) Check(ctx context.Context) ([]Finding, error) {
-	st, err := db.current(ctx)
+	st, err := db.loadNamed(ctx, "checking the log")
+	var broken *FormatError
+	if errors.As(err, &broken) && errors.Is(err, ErrDamaged) {
+		return []Finding{damageFinding(broken)}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer st.gen.release()
-	if st.codec.Traits().LockedReads {
-		// The links move while somebody writes.
-		if err := st.gen.rd.Lock(ctx, vfs.Shared); err != nil {
-			return nil, fmt.Errorf("lock %s: %w", db.path, err)
-		}
+	if planted.On(planted.CheckLockShared) {
 		defer st.gen.rd.Unlock()
-		info, err := st.gen.rd.Stat()
-		if err != nil {
-			return nil, err
-		}
-		fresh, err := db.load(st.gen, info, db.ticks(ctx, "checking the log", info.Size))
-		var broken *FormatError
-		if errors.As(err, &broken) {
-			return []Finding{damageFinding(broken)}, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		st = fresh
 	}
 	c := checker{db: db, st: st}
 	c.log()
@@ -69,6 +57,24 @@ func (db *DB) Check(ctx context.Context) ([]Finding, error) {
 	}
 	err = c.records(ctx)
 	return c.found, err
+}
+
+// loadNamed reads the whole file that the path leads to, whatever its state. Where readers of the format lock, the lock is
+// held until the generation of the state is released: the links move while somebody writes.
+func (db *DB) loadNamed(ctx context.Context, doing string) (*state, error) {
+	if db.state.Load() == nil {
+		return nil, fmt.Errorf("%s: %w", db.path, ErrClosed)
+	}
+	g, info, err := db.openNamed(ctx, db.codec.Traits().LockedReads)
+	if err != nil {
+		return nil, err
+	}
+	st, err := db.load(g, info, db.ticks(ctx, doing, info.Size))
+	if err != nil {
+		g.release()
+		return nil, err
+	}
+	return st, nil
 }
 
 // damageFinding is the form in which a check reports what could not be read.

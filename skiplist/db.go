@@ -180,28 +180,16 @@ func (db *DB) firstLoad(ctx context.Context, g *generation) (*state, error) {
 func (db *DB) catchUp(ctx context.Context, g *generation, st *state) (*state, error) {
 	locked := db.codec.Traits().LockedReads
 	for {
-		if locked {
-			if err := g.rd.Lock(ctx, vfs.Shared); err != nil {
+		info, named, err := db.lockNamed(ctx, g, locked)
+		if err == nil && (named || planted.On(planted.ReaderInode)) {
+			st, err = db.newest(g, st, info)
+			if locked {
+				_ = g.rd.Unlock()
+			}
+			if err != nil {
 				g.release()
-				return nil, fmt.Errorf("lock %s: %w", db.path, err)
 			}
-		}
-		info, err := g.rd.Stat()
-		if err == nil {
-			var at vfs.Info
-			if at, err = db.fs.Stat(db.path); err == nil && (at.SameFile(info) || planted.On(planted.ReaderInode)) {
-				st, err = db.newest(g, st, info)
-				if locked {
-					_ = g.rd.Unlock()
-				}
-				if err != nil {
-					g.release()
-				}
-				return st, err
-			}
-		}
-		if locked {
-			_ = g.rd.Unlock() // the published state may keep the file open
+			return st, err
 		}
 		g.release()
 		if err != nil {

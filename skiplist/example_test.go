@@ -237,9 +237,9 @@ func ExampleDB_Backup() {
 	db, done := exampleDB()
 	defer done()
 	var copied bytes.Buffer
-	err := db.Backup(context.Background(), &copied)
-	fmt.Println(err, copied.Len() > 0)
-	// Output: <nil> true
+	written, err := db.Backup(context.Background(), &copied)
+	fmt.Println(err, written.Records, written.Size == int64(copied.Len()))
+	// Output: <nil> 4 true
 }
 
 // Copy a database that is in use into a file, which takes its name when it is complete and compared.
@@ -248,7 +248,7 @@ func ExampleDB_BackupFile() {
 	defer done()
 	ctx := context.Background()
 	out := db.Path() + ".backup"
-	if err := db.BackupFile(ctx, out); err != nil {
+	if _, err := db.BackupFile(ctx, out); err != nil {
 		log.Fatal(err)
 	}
 	found, err := skiplist.Check(ctx, out, skiplist.Options{})

@@ -1,6 +1,7 @@
 package skiplist
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"strconv"
@@ -124,4 +125,53 @@ func openGeneration(fsys vfs.FS, path string, readOnly bool) (*generation, error
 		g.release() // the file was replaced between the two opens
 	}
 	return nil, fmt.Errorf("%s: the file is being replaced over and over", path)
+}
+
+// openNamed opens the file that the path leads to, for reading, and takes its shared lock if that is asked for; releasing
+// the generation gives it back. For those who hold the lock for long: on an open file of their own nobody gives back the
+// lock that another of this process has.
+func (db *DB) openNamed(ctx context.Context, locked bool) (*generation, vfs.Info, error) {
+	if st := db.state.Load(); st != nil && planted.On(planted.CheckLockShared) && st.gen.acquire() {
+		if info, named, err := db.lockNamed(ctx, st.gen, locked); err == nil && named {
+			return st.gen, info, nil
+		}
+		st.gen.release()
+	}
+	for {
+		g, err := openGeneration(db.fs, db.path, true)
+		if err != nil {
+			return nil, vfs.Info{}, err
+		}
+		info, named, err := db.lockNamed(ctx, g, locked)
+		if err == nil && (named || planted.On(planted.CheckInode)) {
+			return g, info, nil
+		}
+		g.release()
+		if err != nil {
+			return nil, vfs.Info{}, err
+		}
+	}
+}
+
+// lockNamed takes the shared lock of a generation, if that is asked for, describes the file, and tells whether the path
+// still leads to it: it may have been replaced during the wait, and Cyrus empties what it replaces. Without named, or with
+// an error, it leaves no lock.
+func (db *DB) lockNamed(ctx context.Context, g *generation, locked bool) (info vfs.Info, named bool, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return info, false, err
+	}
+	if locked {
+		if err := g.rd.Lock(ctx, vfs.Shared); err != nil {
+			return info, false, fmt.Errorf("lock %s: %w", db.path, err)
+		}
+	}
+	if info, err = g.rd.Stat(); err == nil {
+		var at vfs.Info
+		at, err = db.fs.Stat(db.path)
+		named = err == nil && at.SameFile(info)
+	}
+	if locked && !named && !planted.On(planted.CheckInode) {
+		_ = g.rd.Unlock() // a published state may keep the file open
+	}
+	return info, named, err
 }

@@ -1,6 +1,7 @@
 package skiplist_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -21,7 +22,11 @@ var outputs = map[string]func(path, out string, opts skiplist.Options) error{
 			return err
 		}
 		defer db.Close()
-		return db.BackupFile(ctx, out)
+		n, err := db.BackupFile(ctx, out)
+		if info, e := os.Stat(out); err == nil && (e != nil || n.Size != info.Size() || n.Records != 10) {
+			return fmt.Errorf("%+v is not what was written: %w", n, e)
+		}
+		return err
 	},
 	"salvage": func(path, out string, opts skiplist.Options) error {
 		_, err := skiplist.Salvage(ctx, path, out, skiplist.SalvageOptions{Options: opts})
@@ -71,8 +76,10 @@ func TestBackupOntoItself(t *testing.T) {
 	putMany(t, db, 10, "value")
 	require.NoError(t, os.Link(path, path+".link"))
 	before := readFile(t, path)
-	require.ErrorIs(t, db.BackupFile(ctx, path), syscall.EEXIST)
-	require.ErrorIs(t, db.BackupFile(ctx, path+".link"), syscall.EEXIST)
+	for _, name := range []string{path, path + ".link"} {
+		_, err := db.BackupFile(ctx, name)
+		require.ErrorIs(t, err, syscall.EEXIST)
+	}
 	require.Equal(t, before, readFile(t, path))
 }
 
@@ -98,13 +105,14 @@ func TestTwoBackupsToOneName(t *testing.T) {
 	defer b.Close()
 	endB := make(chan error, 1)
 	hook := &beforeRename{FS: vfs.OS(), call: func() {
-		go func() { endB <- b.BackupFile(ctx, out) }()
+		go func() { _, err := b.BackupFile(ctx, out); endB <- err }()
 		<-begun
 	}}
 	a, err := skiplist.Open(ctx, path, skiplist.Options{ReadOnly: true, FS: hook})
 	require.NoError(t, err)
 	defer a.Close()
-	require.NoError(t, a.BackupFile(ctx, out))
+	_, err = a.BackupFile(ctx, out)
+	require.NoError(t, err)
 	checkClean(t, out, skiplist.Options{})
 	close(goOn)
 	require.NoError(t, <-endB)

@@ -3,7 +3,6 @@ package skiplist
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"time"
 
 	"github.com/mailspine/mailspine/internal/planted"
@@ -45,7 +44,8 @@ type Recovery struct {
 
 // PlanRecovery tells what Recover would do, without doing it. A damaged file is ErrDamaged, as for Recover.
 func (db *DB) PlanRecovery(ctx context.Context) (plan Recovery, err error) {
-	st, err := db.current(ctx)
+	// A commit in between leaves the file in no need of recovery.
+	st, err := db.loadNamed(ctx, "reading")
 	if err != nil {
 		return plan, err
 	}
@@ -53,33 +53,20 @@ func (db *DB) PlanRecovery(ctx context.Context) (plan Recovery, err error) {
 	if st.damage != nil || st.blank {
 		return plan, st.damage
 	}
-	// The links move while somebody writes. A commit in between leaves the file in no need of recovery.
-	if err := st.gen.rd.Lock(ctx, vfs.Shared); err != nil {
-		return plan, fmt.Errorf("lock %s: %w", db.path, err)
-	}
-	defer st.gen.rd.Unlock()
-	info, err := st.gen.rd.Stat()
+	mends, err := (&writer{db: db, st: st}).wrongLinks()
 	if err != nil {
 		return plan, err
 	}
-	fresh, err := db.load(st.gen, info, db.ticks(ctx, "reading", info.Size))
-	if err != nil {
-		return plan, err
-	}
-	mends, err := (&writer{db: db, st: fresh}).wrongLinks()
-	if err != nil {
-		return plan, err
-	}
-	plan.Mends, plan.CutRecords, plan.Reason = len(mends), fresh.log.Uncommitted, fresh.log.Problem
-	plan.CutBytes = max(info.Size-fresh.log.End, 0)
+	plan.Mends, plan.CutRecords, plan.Reason = len(mends), st.log.Uncommitted, st.log.Problem
+	plan.CutBytes = max(st.seen.Size-st.log.End, 0)
 	switch {
 	case plan.Reason != "":
 	case plan.Mends > 0:
 		plan.Reason = "links are not those of the log"
-	case db.stale(fresh.header):
+	case db.stale(st.header):
 		plan.Reason = "it was last recovered before the server or the machine was started"
 	}
-	plan.Needed = fresh.log.State != codec.Clean || plan.Reason != ""
+	plan.Needed = st.log.State != codec.Clean || plan.Reason != ""
 	return plan, nil
 }
 

@@ -62,7 +62,7 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 	if _, err := db.fs.Stat(out); err == nil {
 		return res, fmt.Errorf("%s: %w", out, syscall.EEXIST)
 	}
-	g, err := openGeneration(db.fs, db.path, true)
+	g, _, err := db.openNamed(ctx, true)
 	if err != nil {
 		return res, err
 	}
@@ -71,10 +71,6 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 		return res, err
 	}
 	res.Format = db.format
-	if err := g.rd.Lock(ctx, vfs.Shared); err != nil {
-		return res, fmt.Errorf("lock %s: %w", db.path, err)
-	}
-	defer g.rd.Unlock()
 	st, err := s.collect(ctx, g, nil)
 	if errors.Is(err, vfs.ErrFault) || errors.Is(err, syscall.EIO) {
 		st, err = s.collect(ctx, g, &gaps{file: g.rd})
@@ -96,7 +92,8 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 	if s.dryRun {
 		return res, nil
 	}
-	return res, writeNew(ctx, db, st, out)
+	_, err = writeNew(ctx, db, st, out)
+	return res, err
 }
 
 // chooseCodec trusts the magic, else the format that was asked for: the beginning may be what is damaged.
@@ -228,8 +225,7 @@ func (s *salvager) dropUnreadable(ctx context.Context, st *state, res *Salvaged)
 }
 
 // writeNew writes the live records of st to a new file.
-func writeNew(ctx context.Context, db *DB, st *state, out string) error {
-	var w codec.Rewritten
+func writeNew(ctx context.Context, db *DB, st *state, out string) (w codec.Rewritten, err error) {
 	r := st.reading()
 	write := func(f vfs.File) (err error) {
 		w, err = db.rewrite(ctx, f, r, st.header)
@@ -242,27 +238,23 @@ func writeNew(ctx context.Context, db *DB, st *state, out string) error {
 		err = vfs.ReplaceFile(db.fs, out, opts, write)
 	}
 	if err != nil {
-		return writeError("write "+out, err)
+		return w, writeError("write "+out, err)
 	}
-	return nil
+	return w, nil
+}
+
+// Copied says what a backup has written.
+type Copied struct {
+	// Records is the number of records, Size that of bytes.
+	Records int   `json:"records"`
+	Size    int64 `json:"size"`
 }
 
 // Backup writes a copy of the newest committed state to w, freshly checkpointed: a complete database file, whatever
-// happens to the original meanwhile. Writers are not held up.
-func (db *DB) Backup(ctx context.Context, w io.Writer) error {
-	st, err := db.current(ctx)
-	if err != nil {
-		return err
-	}
-	defer st.gen.release()
-	if st.damage != nil {
-		return st.damage
-	}
-	_, err = rewriteTo(ctx, db, st, w)
-	if err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	return nil
+// happens to the original meanwhile. Writers are not held up. ErrSnapshotLost means that Cyrus has checkpointed the
+// database in between: what was written is not complete.
+func (db *DB) Backup(ctx context.Context, w io.Writer) (Copied, error) {
+	return db.copyNewest(ctx, 1, func(st *state) (codec.Rewritten, error) { return rewriteTo(ctx, db, st, w) })
 }
 
 func rewriteTo(ctx context.Context, db *DB, st *state, w io.Writer) (out codec.Rewritten, err error) {
@@ -279,18 +271,38 @@ func rewriteTo(ctx context.Context, db *DB, st *state, w io.Writer) (out codec.R
 
 // BackupFile is Backup into a new file, complete and durable when it returns nil. An existing file is replaced, but not
 // the database itself.
-func (db *DB) BackupFile(ctx context.Context, out string) error {
-	st, err := db.current(ctx)
-	if err != nil {
-		return err
+func (db *DB) BackupFile(ctx context.Context, out string) (Copied, error) {
+	return db.copyNewest(ctx, 10, func(st *state) (codec.Rewritten, error) {
+		if at, err := db.fs.Stat(out); err == nil && at.SameFile(st.gen.id) {
+			// Without the lock for writing that would take back what others commit meanwhile.
+			return codec.Rewritten{}, fmt.Errorf("%s is the database itself: %w", out, syscall.EEXIST)
+		}
+		return writeNew(ctx, db, st, out)
+	})
+}
+
+// copyNewest has the newest state written, and again a newer one if Cyrus has emptied the file meanwhile, as its
+// checkpoint does with the file that it replaces.
+func (db *DB) copyNewest(ctx context.Context, times int, write func(*state) (codec.Rewritten, error)) (done Copied, err error) {
+	for range times {
+		st, err := db.current(ctx)
+		if err != nil {
+			return done, err
+		}
+		if st.damage != nil {
+			st.gen.release()
+			return done, st.damage
+		}
+		written, err := write(st)
+		err = (&Snapshot{st: st}).explain(err)
+		n := st.live.Len()
+		st.gen.release()
+		if err == nil {
+			return Copied{Records: n, Size: written.Size}, nil
+		}
+		if !errors.Is(err, ErrSnapshotLost) {
+			return done, fmt.Errorf("backup: %w", err)
+		}
 	}
-	defer st.gen.release()
-	if st.damage != nil {
-		return st.damage
-	}
-	if at, err := db.fs.Stat(out); err == nil && at.SameFile(st.gen.id) {
-		// Without the lock for writing that would take back what others commit meanwhile.
-		return fmt.Errorf("backup: %s is the database itself: %w", out, syscall.EEXIST)
-	}
-	return writeNew(ctx, db, st, out)
+	return done, fmt.Errorf("backup: %s: %w", db.path, ErrSnapshotLost)
 }

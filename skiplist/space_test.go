@@ -64,7 +64,7 @@ func TestWholeFileNeedsItsSpaceFirst(t *testing.T) {
 			require.Equal(t, before, image(t, disk, "/db"))
 		}
 		fails(db.Checkpoint(ctx))
-		fails(db.BackupFile(ctx, "/copy"))
+		fails(backup(db))
 		_, err = skiplist.Salvage(ctx, "/db", "/salvaged", skiplist.SalvageOptions{Options: opts})
 		fails(err)
 		if f == skiplist.Flat {
@@ -87,7 +87,7 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 	eachFormat(t, func(t *testing.T, f skiplist.Format) {
 		for what, act := range map[string]func(*skiplist.DB, vfs.FS) error{
 			"checkpoint": func(db *skiplist.DB, _ vfs.FS) error { return db.Checkpoint(ctx) },
-			"backup":     func(db *skiplist.DB, _ vfs.FS) error { return db.BackupFile(ctx, "/copy") },
+			"backup":     func(db *skiplist.DB, _ vfs.FS) error { return backup(db) },
 			"commit":     func(db *skiplist.DB, _ vfs.FS) error { return db.Put(ctx, []byte("key1"), []byte("x")) },
 			"salvage": func(_ *skiplist.DB, fsys vfs.FS) error {
 				opts := skiplist.SalvageOptions{Options: skiplist.Options{FS: fsys, Format: f, Random: one}}
@@ -131,6 +131,11 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 }
 
 func one() uint64 { return 1 }
+
+func backup(db *skiplist.DB) error {
+	_, err := db.BackupFile(ctx, "/copy")
+	return err
+}
 
 // keepsUnlinking is a full disk, on which names can be removed.
 type keepsUnlinking struct {
@@ -223,7 +228,7 @@ func TestRewriteSizeIsExact(t *testing.T) {
 				require.NoError(t, db.Put(ctx, key.Draw(t, "key"), rapid.SliceOfN(rapid.Byte(), 0, 2000).Draw(t, "value")))
 			}
 			last = 0
-			require.NoError(t, db.BackupFile(ctx, "/copy"))
+			require.NoError(t, backup(db))
 			info, err := fsys.Stat("/copy")
 			require.NoError(t, err)
 			require.Equal(t, info.Size, last)

@@ -573,7 +573,8 @@ func TestWindowQ(t *testing.T) {
 	out := path + ".backup"
 	require.NoError(t, db.Update(ctx, func(tx *skiplist.Tx) error {
 		require.NoError(t, tx.Put([]byte("a"), []byte("x")))
-		return db.BackupFile(ctx, out)
+		_, err := db.BackupFile(ctx, out)
+		return err
 	}))
 	checkClean(t, out, v1)
 	require.Equal(t, want, listOf(t, open(t, out, v1)))

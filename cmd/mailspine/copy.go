@@ -83,11 +83,10 @@ func (ss *session) salvage(to string, uncommitted bool) error {
 
 // backedUp is the JSON of db backup.
 type backedUp struct {
-	Path    string `json:"path"`
-	Out     string `json:"out"`
-	DryRun  bool   `json:"dry_run"`
-	Records int    `json:"records"`
-	Size    int64  `json:"size"`
+	Path   string `json:"path"`
+	Out    string `json:"out"`
+	DryRun bool   `json:"dry_run"`
+	skiplist.Copied
 }
 
 func backupVerb() verb {
@@ -112,21 +111,20 @@ func backupVerb() verb {
 
 func (ss *session) backup(db *skiplist.DB, out string) error {
 	if out == "-" && !ss.dry {
-		return db.Backup(ss.ctx, ss.out.w)
-	}
-	b := backedUp{Path: ss.path, Out: out, DryRun: ss.dry}
-	var n counter
-	if err := db.Backup(ss.ctx, &n); err != nil {
+		_, err := db.Backup(ss.ctx, ss.out.w)
 		return err
 	}
-	did := "would be copied"
-	if !ss.dry {
-		if err := db.BackupFile(ss.ctx, out); err != nil {
-			return err
-		}
-		did = "copied"
+	b := backedUp{Path: ss.path, Out: out, DryRun: ss.dry}
+	did, err := "copied", error(nil)
+	if ss.dry {
+		did = "would be copied"
+		b.Copied, err = db.Backup(ss.ctx, io.Discard)
+	} else {
+		b.Copied, err = db.BackupFile(ss.ctx, out)
+	}
+	if err != nil {
+		return err
 	}
 	ss.line.Clear()
-	b.Records, b.Size = db.Stats().Records, int64(n)
 	return ss.out.report(b, "%s: %s %s to %s, %s bytes", b.Path, plural(b.Records, "record"), did, b.Out, count(b.Size))
 }

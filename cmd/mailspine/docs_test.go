@@ -60,7 +60,8 @@ func fixture(t *testing.T, state string) (dir string) {
 		require.NoError(t, db.Put(t.Context(), []byte(name), []byte("default")))
 	}
 	require.NoError(t, db.Checkpoint(t.Context()))
-	require.NoError(t, db.BackupFile(t.Context(), filepath.Join(imap, "backup", "mailboxes.db")))
+	_, err = db.BackupFile(t.Context(), filepath.Join(imap, "backup", "mailboxes.db"))
+	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	b, err := os.ReadFile(list)
 	require.NoError(t, err)

@@ -51,10 +51,9 @@ func infoVerb() verb {
 // describe collects the facts. ErrDamaged comes with those that can be had.
 func describe(ss *session, db *skiplist.DB) (i info, err error) {
 	if i.Recovery, err = db.PlanRecovery(ss.ctx); err == nil {
-		var n counter
-		if err = db.Backup(ss.ctx, &n); err == nil {
-			i.LiveBytes = int64(n)
-		}
+		var c skiplist.Copied
+		c, err = db.Backup(ss.ctx, io.Discard)
+		i.LiveBytes = c.Size
 	}
 	i.Stats = db.Stats()
 	if i.LiveBytes > 0 {
@@ -68,14 +67,6 @@ func describe(ss *session, db *skiplist.DB) (i info, err error) {
 	i.DiskFreeBytes, i.DiskBytes = space.FreeBytes, space.TotalBytes
 	i.CheckpointFits = e == nil && space.FreeBytes > i.LiveBytes+skiplist.DefaultReserve && space.FreeInodes > 0
 	return i, errors.Join(err, e)
-}
-
-// counter counts the bytes written to it.
-type counter int64
-
-func (n *counter) Write(p []byte) (int, error) {
-	*n += counter(len(p))
-	return len(p), nil
 }
 
 func (i info) print(w io.Writer) {
@@ -269,17 +260,17 @@ func repackVerb() verb {
 				r := repacked{Path: ss.path, DryRun: ss.dry, Before: db.Stats().Size}
 				did := "rewritten"
 				if ss.dry {
-					var n counter
-					if err := db.Backup(ss.ctx, &n); err != nil {
+					c, err := db.Backup(ss.ctx, io.Discard)
+					if err != nil {
 						return err
 					}
-					r.Size, did = int64(n), "would be rewritten"
+					r.Records, r.Size, did = c.Records, c.Size, "would be rewritten"
 				} else if err := db.Checkpoint(ss.ctx); err != nil {
 					return err
 				} else {
-					r.Size = db.Stats().Size
+					s := db.Stats()
+					r.Records, r.Size = s.Records, s.Size
 				}
-				r.Records = db.Stats().Records
 				ss.line.Clear()
 				return ss.out.report(r, "%s: %s: %s, %s bytes, was %s", r.Path, did, plural(r.Records, "record"), count(r.Size), count(r.Before))
 			})

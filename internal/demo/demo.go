@@ -249,7 +249,7 @@ func (s *story) damageAndSalvage(ctx context.Context, db *skiplist.DB, path stri
 		_ = s.fs.Unlink(damaged)
 		_ = s.fs.Unlink(out)
 	}()
-	if err := db.BackupFile(ctx, damaged); err != nil {
+	if _, err := db.BackupFile(ctx, damaged); err != nil {
 		return err
 	}
 	if err := zeroMiddle(s.fs, damaged); err != nil {

@@ -111,6 +111,10 @@ const (
 	WriterLockShared Switch = "writer-lock-shared"
 	// ReaderInode does not compare the path's inode with the one that is read.
 	ReaderInode Switch = "reader-inode"
+	// CheckInode has a check, a recovery plan and a salvage read the file that had the name before they waited for its lock.
+	CheckInode Switch = "check-inode"
+	// CheckLockShared has checks share the lock that readers of the handle give back.
+	CheckLockShared Switch = "check-lock-shared"
 	// StaleSnapshot gives out the last known state without asking for a newer one.
 	StaleSnapshot Switch = "stale-snapshot"
 	// MarkIgnored goes on reading where it stopped, though the file was rewritten in between.
