@@ -112,6 +112,9 @@ func faulty(f skiplist.Format, seed uint64, plan *faultfs.Plan, noMap bool) (unk
 	db, err = skiplist.Open(ctx, dbPath, options(bad, f, seed))
 	if err != nil { // the fault hit the opening
 		plan.Stop()
+		if n := disk.OpenFiles(); n > 0 {
+			return 0, fmt.Errorf("%d files are open after the open failed: %w", n, err)
+		}
 		return 0, after(disk, f, spoilt, state, state)
 	}
 	maybe := state
@@ -166,8 +169,19 @@ func faulty(f skiplist.Format, seed uint64, plan *faultfs.Plan, noMap bool) (unk
 	case !spoilt || !errors.Is(err, skiplist.ErrDamaged):
 		return unknown, fmt.Errorf("the same handle, when the fault is over: %w", err)
 	}
-	_ = db.Close()
+	if err := closed(disk, db); err != nil {
+		return unknown, err
+	}
 	return unknown, after(disk, f, spoilt, state, maybe)
+}
+
+// closed closes the only handle of a disk and sees to it that no file stays open.
+func closed(disk *simfs.FS, db *skiplist.DB) error {
+	err := db.Close()
+	if n := disk.OpenFiles(); err == nil && n > 0 {
+		err = fmt.Errorf("%d files are open after the last handle was closed", n)
+	}
+	return err
 }
 
 // after looks at the disk as another process sees it, and as a crash leaves it: in one of the states.

@@ -148,7 +148,7 @@ func (x *rebuild) run(plan *faultfs.Plan, replaced bool) error {
 	if err := x.read(); err != nil {
 		return fmt.Errorf("the handle when the fault is over: %w", err)
 	}
-	if err := x.db.Close(); err != nil {
+	if err := closed(x.disk, x.db); err != nil {
 		return err
 	}
 	return x.crash()

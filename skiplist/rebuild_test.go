@@ -2,59 +2,30 @@ package skiplist_test
 
 import (
 	"context"
-	"io/fs"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
 	"github.com/mailspine/mailspine/skiplist"
 )
-
-// openFiles counts the files that are open.
-type openFiles struct {
-	vfs.FS
-	n *atomic.Int64
-}
-
-type countedFile struct {
-	vfs.File
-	n *atomic.Int64
-}
-
-func (o openFiles) Open(name string, flag vfs.Flag, perm fs.FileMode) (vfs.File, error) {
-	f, err := o.FS.Open(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	o.n.Add(1)
-	return countedFile{f, o.n}, nil
-}
-
-func (f countedFile) Close() error {
-	f.n.Add(-1)
-	return f.File.Close()
-}
-
-func (f countedFile) Unwrap() vfs.File { return f.File }
 
 // failing is a database whose last change has an unknown fate, on a disk that works again until second fires.
 type failing struct {
 	db     *skiplist.DB
 	disk   *simfs.FS
 	second *faultfs.Plan
-	open   atomic.Int64
 }
 
 func newFailing(t *testing.T, f skiplist.Format, kinds faultfs.Kind, suffix string) *failing {
 	x := &failing{disk: simfs.New(simfs.Options{NoTrace: true})}
 	first := &faultfs.Plan{Kinds: faultfs.Datasync, N: 1 << 30, Mode: faultfs.Onwards}
 	x.second = &faultfs.Plan{Kinds: kinds, N: 1 << 30, Suffix: suffix}
-	fsys := openFiles{faultfs.Wrap(faultfs.Wrap(x.disk, x.second), first), &x.open}
+	fsys := faultfs.Wrap(faultfs.Wrap(x.disk, x.second), first)
 	var err error
 	x.db, err = skiplist.Open(ctx, "/db", skiplist.Options{FS: fsys, Format: f, Create: true})
 	require.NoError(t, err)
@@ -65,6 +36,41 @@ func newFailing(t *testing.T, f skiplist.Format, kinds faultfs.Kind, suffix stri
 	require.ErrorIs(t, x.db.Put(ctx, []byte("c"), []byte("1")), skiplist.ErrCommitUnknown)
 	first.Stop()
 	return x
+}
+
+// readers read through the handle until they are stopped. They must come back then.
+func (x *failing) readers(t *testing.T) (stop func()) {
+	limited, cancel := context.WithTimeout(ctx, 30*time.Second)
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	begun := make(chan struct{}, 2)
+	for range cap(begun) {
+		wg.Go(func() {
+			for !done.Load() {
+				v, err := x.db.Get(limited, []byte("a"))
+				select {
+				case begun <- struct{}{}:
+				default:
+				}
+				if err != nil || string(v) != "1" {
+					t.Errorf("a reader got %q: %v", v, err)
+					break
+				}
+			}
+		})
+		<-begun
+	}
+	return func() {
+		defer cancel()
+		done.Store(true)
+		back := make(chan struct{})
+		go func() { wg.Wait(); close(back) }()
+		select {
+		case <-back:
+		case <-time.After(40 * time.Second):
+			t.Fatal("a reader does not come back")
+		}
+	}
 }
 
 // works has the handle and another one read and write, within a deadline.
@@ -95,7 +101,7 @@ func (x *failing) works(t *testing.T) {
 		return nil
 	}))
 	require.NoError(t, x.db.Close())
-	require.Zero(t, x.open.Load(), "files are left open")
+	require.Zero(t, x.disk.OpenFiles(), "files are left open")
 	checkClean(t, "/db", skiplist.Options{FS: x.disk})
 }
 
@@ -112,7 +118,7 @@ func TestFailedRebuildFreesTheLock(t *testing.T) {
 }
 
 // TestRebuildOfAReplacedFile has another process replace the file before the handle rebuilds it, and fails each open of
-// the rebuild in turn: readers go on, and no file stays open.
+// the rebuild in turn: readers, who read all the time, go on, and no file stays open.
 func TestRebuildOfAReplacedFile(t *testing.T) {
 	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
 		t.Run(string(f), func(t *testing.T) {
@@ -122,8 +128,10 @@ func TestRebuildOfAReplacedFile(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, other.Checkpoint(ctx))
 				require.NoError(t, other.Close())
+				stop := x.readers(t)
 				x.second.N = x.second.Count() + n
 				err = x.db.Put(ctx, []byte("d"), []byte("1"))
+				stop()
 				fired = x.second.Fired()
 				require.Equal(t, fired, err != nil, "open %d: %v", n, err)
 				x.second.Stop()

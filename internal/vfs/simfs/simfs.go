@@ -90,6 +90,13 @@ func (v *FS) Process(name string) *FS {
 	return &FS{d: v.d, proc: &process{name: name, files: map[*File]struct{}{}}}
 }
 
+// OpenFiles is the number of files that are open in this view.
+func (v *FS) OpenFiles() int {
+	v.d.mu.Lock()
+	defer v.d.mu.Unlock()
+	return len(v.proc.files)
+}
+
 // Exit closes all files of this view without syncing anything, as the end of a process does. Later calls fail with
 // ESRCH.
 func (v *FS) Exit() {
