@@ -45,7 +45,8 @@ type Files struct {
 	// messages.
 	Cache, Archive *CacheFile
 
-	open []io.Closer
+	index *source
+	open  []io.Closer
 }
 
 // OpenFiles opens the files of a mailbox. It fails as Cyrus does, if header or index are missing or damaged; a missing
@@ -60,11 +61,10 @@ func OpenFiles(fsys vfs.FS, p Paths) (_ *Files, err error) {
 	if f.Header, _, err = readHeaderFile(fsys, p.Header); err != nil {
 		return nil, err
 	}
-	s, err := f.source(fsys, p.Index)
-	if err != nil {
+	if f.index, err = f.source(fsys, p.Index); err != nil {
 		return nil, err
 	}
-	if f.Index, err = NewFile(s, s.size, p.Index); err != nil {
+	if f.Index, err = NewFile(f.index, f.index.size, p.Index); err != nil {
 		return nil, err
 	}
 	if f.Cache, err = f.cacheFile(fsys, p.Cache); err != nil {

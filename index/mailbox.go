@@ -1,0 +1,463 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"sync"
+	"syscall"
+
+	"github.com/mailspine/mailspine/internal/locks"
+	"github.com/mailspine/mailspine/internal/vfs"
+)
+
+// Mailbox is a mailbox opened for reading, beside whoever writes to it. Its methods may be called at once from many
+// goroutines.
+//
+// Records change in place in this format. A record that is read is whole: if its checksum is wrong it is read again under
+// the lock of the index, where no writer can be in the middle of it, before that counts as damage. (Before version 12
+// there are no checksums, and all reading is done under the lock.) Two records, or a record and the header, may be of
+// different moments; [Mailbox.Snapshot] gives one moment.
+//
+// Locks are taken as Cyrus takes them: those of the user and of the mailbox, shared, to open; that of cyrus.index, shared,
+// to read what has to be of one moment. None is held between calls, as no IMAP session of Cyrus holds one between
+// commands; so a repack may put new files in the place of those that are open. They can still be read. [Mailbox.Refresh]
+// goes over to the new ones.
+type Mailbox struct {
+	fs    vfs.FS
+	place Place
+
+	mu  sync.Mutex
+	cur *opened // nil once the mailbox is closed
+}
+
+// opened are the files of a mailbox as they were at one refresh. They stay open until the last call that uses them ends.
+type opened struct {
+	*Files
+	// lock is a handle of the open cyrus.index for its lock. turn is held, full, by the one that uses it: the lock belongs
+	// to the handle, and two that share it would not exclude each other's end.
+	lock vfs.File
+	turn chan struct{}
+	refs int // guarded by Mailbox.mu
+}
+
+func (o *opened) close() error { return errors.Join(o.Files.Close(), o.lock.Close()) }
+
+// ErrClosed means that the mailbox is closed.
+var ErrClosed = errors.New("the mailbox is closed")
+
+// Open opens a mailbox. It fails as Cyrus does, if header or index are missing or damaged; see [CheckFiles] for what is
+// wrong with them.
+func Open(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
+	m := &Mailbox{fs: fsys, place: p}
+	o, err := m.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open mailbox: %w", err)
+	}
+	m.cur = o
+	return m, nil
+}
+
+// open opens the files that the paths lead to now, all of one state.
+func (m *Mailbox) open(ctx context.Context) (*opened, error) {
+	release, err := m.outerLocks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	lock, err := m.fs.Open(m.place.Paths.Index, vfs.ReadOnly, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock.Lock(ctx, vfs.Shared); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	files, err := OpenFiles(m.fs, m.place.Paths)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	o := &opened{Files: files, lock: lock, turn: make(chan struct{}, 1), refs: 1}
+	if err = sameIndex(m.fs, lock, m.place.Paths.Index); err == nil {
+		err = lock.Unlock()
+	}
+	if err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return o, nil
+}
+
+// errReplaced means that cyrus.index was replaced while it was being opened, by a program that does not take the locks.
+var errReplaced = errors.New("cyrus.index was replaced while it was opened; try again")
+
+func sameIndex(fsys vfs.FS, lock vfs.File, path string) error {
+	held, err := lock.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := fsys.Stat(path)
+	if err == nil && !now.SameFile(held) {
+		err = errReplaced
+	}
+	return err
+}
+
+// outerLocks takes the locks of the user and of the mailbox. On a store that may not be written to there are none to take,
+// and nobody who changes it.
+func (m *Mailbox) outerLocks(ctx context.Context) (release func(), err error) {
+	var user, name *locks.Held
+	if m.place.UserLock != "" {
+		user, err = locks.Acquire(ctx, m.fs, vfs.Shared, m.place.UserLock)
+	}
+	if err == nil && m.place.NameLock != "" {
+		name, err = locks.Acquire(ctx, m.fs, vfs.Shared, m.place.NameLock)
+	}
+	release = func() {
+		name.Release()
+		user.Release()
+	}
+	if err != nil && !errors.Is(err, syscall.EROFS) && !errors.Is(err, fs.ErrPermission) {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// Close closes the mailbox. Calls that are under way go on to their end.
+func (m *Mailbox) Close() error {
+	m.mu.Lock()
+	o := m.cur
+	m.cur = nil
+	m.mu.Unlock()
+	if o == nil {
+		return ErrClosed
+	}
+	return m.release(o)
+}
+
+// Refresh takes notice of what was written since the mailbox was opened or refreshed: new messages, other flags' names,
+// files that a repack has put in the place of the open ones.
+func (m *Mailbox) Refresh(ctx context.Context) error {
+	if _, done, err := m.use(); err != nil {
+		return err
+	} else {
+		done()
+	}
+	fresh, err := m.open(ctx)
+	if err != nil {
+		return fmt.Errorf("refresh mailbox: %w", err)
+	}
+	m.mu.Lock()
+	old := m.cur
+	if old != nil {
+		m.cur = fresh
+	}
+	m.mu.Unlock()
+	if old == nil {
+		return errors.Join(ErrClosed, fresh.close())
+	}
+	return m.release(old)
+}
+
+// release gives a reference back; the last one closes the files.
+func (m *Mailbox) release(o *opened) error {
+	m.mu.Lock()
+	o.refs--
+	last := o.refs == 0
+	m.mu.Unlock()
+	if last {
+		return o.close()
+	}
+	return nil
+}
+
+// Place is where the mailbox lies.
+func (m *Mailbox) Place() Place { return m.place }
+
+// use keeps the files open during one call.
+func (m *Mailbox) use() (*opened, func(), error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := m.cur
+	if o == nil {
+		return nil, nil, ErrClosed
+	}
+	o.refs++
+	return o, func() { _ = m.release(o) }, nil
+}
+
+// Header returns the header of cyrus.index as of the last refresh: status without reading a record. Do not change it.
+func (m *Mailbox) Header() (*Header, error) {
+	f, done, err := m.use()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return &f.Index.Header, nil
+}
+
+// HeaderFile returns what cyrus.header says, as of the last refresh. Do not change it.
+func (m *Mailbox) HeaderFile() (*HeaderFile, error) {
+	f, done, err := m.use()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return f.Header, nil
+}
+
+// locked calls do under the shared lock of the index.
+func (o *opened) locked(ctx context.Context, do func() error) error {
+	select {
+	case o.turn <- struct{}{}:
+		defer func() { <-o.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := o.lock.Lock(ctx, vfs.Shared); err != nil {
+		return fmt.Errorf("lock %s: %w", o.Paths.Index, err)
+	}
+	return errors.Join(do(), o.lock.Unlock())
+}
+
+// whole reads again, under the lock, a record that came with err.
+func (o *opened) whole(ctx context.Context, no RecordNo, rec *Record, err error) error {
+	if o.Index.Version().HasChecksums() && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return o.locked(ctx, func() (err error) {
+		*rec, err = o.Index.Record(no)
+		return err
+	})
+}
+
+// Record returns the record of a message by its UID, expunged ones too, or ErrNotFound.
+func (m *Mailbox) Record(ctx context.Context, uid UID) (Record, error) {
+	f, done, err := m.use()
+	if err != nil {
+		return Record{}, err
+	}
+	defer done()
+	no, rec, err := f.Index.Find(uid)
+	if no == 0 {
+		return rec, err
+	}
+	err = f.whole(ctx, no, &rec, err)
+	return rec, err
+}
+
+// Records yields the records of all messages in the order of their UIDs, expunged ones too, as of the last refresh. A
+// damaged one comes with a *[FormatError], and the iteration goes on.
+func (m *Mailbox) Records(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		f, done, err := m.use()
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		defer done()
+		for e, err := range f.Index.Records(1) {
+			if e.No == 0 {
+				yield(e, err)
+				return
+			}
+			if err := f.whole(ctx, e.No, &e.Record, err); !yield(e, err) || context.Cause(ctx) != nil {
+				return
+			}
+		}
+	}
+}
+
+// Message is what a Snapshot knows of a message.
+type Message struct {
+	No        RecordNo
+	UID       UID
+	Flags     Flags
+	UserFlags UserFlags
+	ModSeq    ModSeq
+}
+
+// Snapshot is a mailbox at one instant.
+type Snapshot struct {
+	Header Header
+	// Messages are those that are not expunged, by UID: sequence number n is Messages[n-1]. Expunged are the others that
+	// are still in the file.
+	Messages, Expunged []Message
+}
+
+// Snapshot copies UID, flags and modification sequence of every message, under the lock, so that they are of one instant.
+func (m *Mailbox) Snapshot(ctx context.Context) (*Snapshot, error) {
+	if err := m.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	f, done, err := m.use()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	s := &Snapshot{}
+	err = f.locked(ctx, func() error {
+		now, err := f.reread()
+		if err != nil {
+			return err
+		}
+		s.Header = now.Header
+		s.Messages = make([]Message, 0, min(now.Header.Exists, uint32(now.Len())))
+		for batch, err := range now.Batches(1) {
+			if err != nil {
+				return err
+			}
+			if err := s.add(batch, now); err != nil {
+				return err
+			}
+		}
+		return context.Cause(ctx)
+	})
+	return s, err
+}
+
+func (s *Snapshot) add(batch Batch, f *File) error {
+	expunged := f.Version() >= versionChecksums
+	for i := range batch.Len() {
+		r := batch.At(i)
+		no := batch.First + RecordNo(i)
+		if !r.Intact() {
+			_, err := f.Record(no)
+			return err
+		}
+		msg := Message{No: no, UID: r.UID(), Flags: r.Flags(), UserFlags: r.UserFlags(), ModSeq: r.ModSeq()}
+		switch {
+		case msg.UID == 0:
+		case expunged && msg.Flags&FlagExpunged != 0:
+			s.Expunged = append(s.Expunged, msg)
+		default:
+			s.Messages = append(s.Messages, msg)
+		}
+	}
+	return nil
+}
+
+// reread is the index as its header is now.
+func (f *Files) reread() (*File, error) {
+	old := f.Index
+	info, err := f.index.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return NewFile(f.index.file, info.Size, old.path)
+}
+
+// Changes are what happened in a mailbox since a modification sequence.
+type Changes struct {
+	// HighestModSeq is that of the mailbox: the next question begins there.
+	HighestModSeq ModSeq
+	// Changed are the messages that are new or have changed, by UID.
+	Changed []Message
+	// Vanished are the UIDs of messages that are gone, ascending. Exact tells whether they have all gone since. If it is
+	// false a repack has dropped records since then, and Vanished holds every UID up to the last one given out that no
+	// message has.
+	Vanished []UIDRange
+	Exact    bool
+}
+
+// UIDRange are the UIDs from First to Last.
+type UIDRange struct{ First, Last UID }
+
+func appendUID(list []UIDRange, first, last UID) []UIDRange {
+	if n := len(list); n > 0 && list[n-1].Last+1 == first {
+		list[n-1].Last = last
+		return list
+	}
+	return append(list, UIDRange{first, last})
+}
+
+// Changes returns what happened since a modification sequence, which an earlier answer or the header gave. In an index
+// before version 8 there are no modification sequences: everything has changed.
+func (m *Mailbox) Changes(ctx context.Context, since ModSeq) (*Changes, error) {
+	s, err := m.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &Changes{HighestModSeq: s.Header.HighestModSeq, Exact: since >= s.Header.DeletedModSeq}
+	for _, msg := range s.Messages {
+		if msg.ModSeq > since || since == 0 {
+			c.Changed = append(c.Changed, msg)
+		}
+	}
+	if c.Exact {
+		for _, msg := range s.Expunged {
+			if msg.ModSeq > since {
+				c.Vanished = appendUID(c.Vanished, msg.UID, msg.UID)
+			}
+		}
+		return c, nil
+	}
+	next := UID(1)
+	for _, msg := range s.Messages {
+		if msg.UID > next {
+			c.Vanished = appendUID(c.Vanished, next, msg.UID-1)
+		}
+		next = max(next, msg.UID+1)
+	}
+	if last := s.Header.LastUID; next <= last && next != 0 {
+		c.Vanished = appendUID(c.Vanished, next, last)
+	}
+	return c, nil
+}
+
+// FlagNames are the flags of a record as clients name them: system flags, then the user's.
+func (m *Mailbox) FlagNames(f Flags, u UserFlags) ([]string, error) {
+	h, err := m.HeaderFile()
+	if err != nil {
+		return nil, err
+	}
+	names := (f & shownFlags).Names()
+	for n := range UserFlagsMax {
+		if u.Has(n) {
+			name := fmt.Sprintf("flag %d", n)
+			if n < len(h.Flags) && h.Flags[n] != "" {
+				name = h.Flags[n]
+			}
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// Cache returns the cache record of a message: envelope, structure and what else Cyrus keeps of it. The error is of class
+// ErrNoCache if there is none that can be used; the message itself has it all.
+func (m *Mailbox) Cache(r *Record) (CacheRecord, error) {
+	f, done, err := m.use()
+	if err != nil {
+		return CacheRecord{}, err
+	}
+	defer done()
+	return f.CacheRecord(r)
+}
+
+// Body opens the file of a message. The caller closes it.
+func (m *Mailbox) Body(r *Record) (*Body, error) {
+	f, err := m.fs.Open(m.place.Message(r), vfs.ReadOnly, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &Body{SectionReader: io.NewSectionReader(f, 0, info.Size), f: f}, nil
+}
+
+// Body is an open message file.
+type Body struct {
+	*io.SectionReader
+	f vfs.File
+}
+
+// Close closes it.
+func (b *Body) Close() error { return b.f.Close() }
+
+// shownFlags are the system flags that clients see.
+const shownFlags = FlagAnswered | FlagFlagged | FlagDeleted | FlagDraft | FlagSeen

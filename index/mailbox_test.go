@@ -1,0 +1,323 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/imapdconf"
+	"github.com/mailspine/mailspine/internal/realcyrus"
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/mboxdb"
+)
+
+// openStore opens the mailbox list of a store.
+func openStore(t *testing.T, s *realcyrus.Store) (*mboxdb.List, mboxdb.Layout) {
+	c, err := imapdconf.Read(vfs.OS(), s.Conf).Config("")
+	require.NoError(t, err)
+	path, opts := mboxdb.Configured(c)
+	l, err := mboxdb.Open(t.Context(), path, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	return l, opts.Layout
+}
+
+// openMailbox opens a mailbox by name.
+func openMailbox(t *testing.T, l *mboxdb.List, layout mboxdb.Layout, name string) *Mailbox {
+	rec, err := l.Lookup(t.Context(), mboxdb.InternalName(name))
+	require.NoError(t, err)
+	place, err := PlaceOf(layout, rec)
+	require.NoError(t, err)
+	m, err := Open(t.Context(), vfs.OS(), place)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Close() })
+	return m
+}
+
+// TestServerAnswersTheSame compares what a mailbox holds with what a live server answers: flags, dates, sizes, modseqs,
+// envelope, structure and body of every message, in both layouts, while the server goes on.
+func TestServerAnswersTheSame(t *testing.T) {
+	realcyrus.NeedServer(t)
+	folders, msgs := 2, 20
+	if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
+		folders, msgs = 6, 100
+	}
+	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := realcyrus.StartServer(t, o)
+			filled := s.Fill(t, 1, folders, msgs, 5)
+			l, layout := openStore(t, s.Store)
+			admin := s.Dial(t, realcyrus.AdminUser)
+			n := 0
+			for _, box := range filled.Mailboxes {
+				m := openMailbox(t, l, layout, box)
+				n += sameAnswers(t, admin, m, box)
+			}
+			require.GreaterOrEqual(t, n, folders*(msgs-4))
+			t.Logf("%d messages", n)
+			changesAgree(t, admin, openMailbox(t, l, layout, filled.Mailboxes[0]), filled.Mailboxes[0])
+		})
+	}
+}
+
+func sameAnswers(t *testing.T, c *realcyrus.Client, m *Mailbox, box string) int {
+	_, err := c.Cmd("SELECT %s", realcyrus.Quote(box))
+	require.NoError(t, err)
+	h, err := m.Header()
+	require.NoError(t, err)
+	status, err := c.Cmd("STATUS %s (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)", realcyrus.Quote(box))
+	require.NoError(t, err)
+	require.Contains(t, status[len(status)-1], fmt.Sprintf("MESSAGES %d", h.Exists))
+	require.Contains(t, status[len(status)-1], fmt.Sprintf("UIDNEXT %d", h.LastUID+1))
+	require.Contains(t, status[len(status)-1], fmt.Sprintf("UIDVALIDITY %d", h.UIDValidity))
+	require.Contains(t, status[len(status)-1], fmt.Sprintf("HIGHESTMODSEQ %d", h.HighestModSeq))
+	snapshot, err := m.Snapshot(t.Context())
+	require.NoError(t, err)
+	require.Len(t, snapshot.Messages, int(h.Exists))
+	for i, msg := range snapshot.Messages {
+		rec, err := m.Record(t.Context(), msg.UID)
+		require.NoError(t, err)
+		cached, err := m.Cache(&rec)
+		require.NoError(t, err)
+		answer, err := c.Cmd("FETCH %d (UID RFC822.SIZE INTERNALDATE MODSEQ ENVELOPE BODYSTRUCTURE)", i+1)
+		require.NoError(t, err)
+		text := strings.Join(answer, "\n")
+		for _, want := range []string{
+			fmt.Sprintf("%d FETCH", i+1), fmt.Sprintf("UID %d", rec.UID), fmt.Sprintf("RFC822.SIZE %d", rec.Size), fmt.Sprintf("MODSEQ (%d)", rec.ModSeq),
+			"ENVELOPE " + string(cached.Item(CacheEnvelope)), "BODYSTRUCTURE " + string(cached.Item(CacheBodyStructure)),
+		} {
+			require.Contains(t, text, want)
+		}
+		_, date, ok := strings.Cut(text, `INTERNALDATE "`)
+		require.True(t, ok)
+		at, err := time.Parse("_2-Jan-2006 15:04:05 -0700", date[:26])
+		require.NoError(t, err)
+		require.Equal(t, at.Unix(), rec.InternalDate.Unix())
+		answer, err = c.Cmd("FETCH %d (FLAGS)", i+1)
+		require.NoError(t, err)
+		_, list, _ := strings.Cut(strings.Join(answer, " "), "FLAGS (")
+		list, _, _ = strings.Cut(list, ")")
+		want := slices.DeleteFunc(strings.Fields(list), func(f string) bool { return f == `\Recent` || f == `\Seen` })
+		got, err := m.FlagNames(rec.Flags&^FlagSeen, rec.UserFlags) // \Seen is the admin's own
+		require.NoError(t, err)
+		require.ElementsMatch(t, want, got)
+		sameBody(t, c, m, &rec, i+1)
+	}
+	return len(snapshot.Messages)
+}
+
+func sameBody(t *testing.T, c *realcyrus.Client, m *Mailbox, rec *Record, no int) {
+	body, err := m.Body(rec)
+	require.NoError(t, err)
+	defer body.Close()
+	b, err := io.ReadAll(body)
+	require.NoError(t, err)
+	require.Len(t, b, int(rec.Size))
+	answer, err := c.Cmd("FETCH %d (BODY.PEEK[])", no)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(answer, ""), string(b))
+}
+
+// changesAgree asks what has changed while a client stores flags, appends and expunges, and a repack drops records.
+func changesAgree(t *testing.T, c *realcyrus.Client, m *Mailbox, box string) {
+	ctx := t.Context()
+	before, err := m.Snapshot(ctx)
+	require.NoError(t, err)
+	since := before.Header.HighestModSeq
+	cmd := func(format string, args ...any) {
+		_, err := c.Cmd(format, args...)
+		require.NoError(t, err)
+	}
+	cmd("SELECT %s", realcyrus.Quote(box))
+	cmd(`STORE 1 +FLAGS (\Flagged Later)`)
+	require.NoError(t, c.Append(box, "", time.Time{}, []byte("Subject: new\r\n\r\nbody\r\n")))
+	cmd(`STORE 2 +FLAGS (\Deleted)`)
+	cmd("EXPUNGE")
+	changes, err := m.Changes(ctx, since)
+	require.NoError(t, err)
+	require.True(t, changes.Exact)
+	gone := before.Messages[1].UID
+	require.Equal(t, []UIDRange{{gone, gone}}, changes.Vanished)
+	require.Len(t, changes.Changed, 2)
+	require.Equal(t, before.Messages[0].UID, changes.Changed[0].UID)
+	names, err := m.FlagNames(changes.Changed[0].Flags, changes.Changed[0].UserFlags)
+	require.NoError(t, err)
+	require.Contains(t, names, "Later")
+	require.Equal(t, before.Header.LastUID+1, changes.Changed[1].UID)
+	none, err := m.Changes(ctx, changes.HighestModSeq)
+	require.NoError(t, err)
+	require.Empty(t, none.Changed)
+	require.Empty(t, none.Vanished)
+	all, err := m.Changes(ctx, 0)
+	require.NoError(t, err)
+	require.Len(t, all.Changed, len(before.Messages))
+	rec, err := m.Record(ctx, gone)
+	require.NoError(t, err)
+	require.True(t, rec.Expunged())
+	_, err = m.Record(ctx, before.Header.LastUID+100)
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+// TestRepackUnderneath: files that a repack has replaced can be read to the end, and the next snapshot is of the new ones.
+func TestRepackUnderneath(t *testing.T) {
+	realcyrus.NeedServer(t)
+	s := realcyrus.StartServer(t, realcyrus.Options{})
+	filled := s.Fill(t, 1, 1, 12, 3)
+	l, layout := openStore(t, s.Store)
+	m := openMailbox(t, l, layout, filled.Mailboxes[0])
+	before, err := m.Header()
+	require.NoError(t, err)
+	old := *before
+	seen := 0
+	for e, err := range m.Records(t.Context()) {
+		require.NoError(t, err)
+		if seen++; seen == 3 {
+			s.Run(t, "cyr_expire", "-E", "1", "-X", "0", "-D", "0")
+		}
+		_, err := m.Cache(&e.Record)
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, old.NumRecords, seen)
+	changes, err := m.Changes(t.Context(), 1)
+	require.NoError(t, err)
+	require.False(t, changes.Exact)
+	require.NotEmpty(t, changes.Vanished)
+	after, err := m.Header()
+	require.NoError(t, err)
+	require.Greater(t, after.Generation, old.Generation)
+	require.Equal(t, old.Exists, after.NumRecords)
+}
+
+// copyGolden copies the files of a version into a directory.
+func copyGolden(t *testing.T, v Version) Place {
+	dir := t.TempDir()
+	from := filepath.Join("testdata", "real", fmt.Sprintf("v%d", v))
+	for _, name := range []string{HeaderName, IndexName, CacheName, AnnotationsName} {
+		b, err := os.ReadFile(filepath.Join(from, name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o644))
+	}
+	return PlaceIn(dir)
+}
+
+// TestTornRecord: a record that a writer is in the middle of is read again when the writer has finished; if nobody is, it
+// is damage.
+func TestTornRecord(t *testing.T) {
+	p := copyGolden(t, VersionWritten)
+	m, err := Open(t.Context(), vfs.OS(), p)
+	require.NoError(t, err)
+	defer m.Close()
+	good, err := os.ReadFile(p.Paths.Index)
+	require.NoError(t, err)
+	f, err := vfs.OS().Open(p.Paths.Index, vfs.ReadWrite, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	at := m.cur.Index.Offset(1)
+	var first Entry
+	for e, err := range m.Records(t.Context()) {
+		require.NoError(t, err)
+		first = e
+		break
+	}
+	require.NoError(t, f.Lock(t.Context(), vfs.Exclusively))
+	torn := bytes.Clone(good[at : at+20])
+	torn[13] ^= 0xff
+	_, err = f.WriteAt(torn, at)
+	require.NoError(t, err)
+	type answer struct {
+		rec Record
+		err error
+	}
+	got := make(chan answer)
+	go func() {
+		rec, err := m.Record(context.Background(), first.UID)
+		got <- answer{rec, err}
+	}()
+	select {
+	case <-got:
+		t.Fatal("it did not wait for the writer")
+	case <-time.After(50 * time.Millisecond):
+	}
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = m.Snapshot(short)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = f.WriteAt(good[at:at+20], at)
+	require.NoError(t, err)
+	require.NoError(t, f.Unlock())
+	a := <-got
+	require.NoError(t, a.err)
+	require.Equal(t, first.Record, a.rec)
+	_, err = f.WriteAt(torn, at)
+	require.NoError(t, err)
+	_, err = m.Record(t.Context(), first.UID)
+	require.ErrorIs(t, err, ErrDamaged)
+	_, err = m.Snapshot(t.Context())
+	require.ErrorIs(t, err, ErrDamaged)
+	found := 0
+	for e, err := range m.Records(t.Context()) {
+		if e.No == 1 {
+			require.ErrorIs(t, err, ErrDamaged)
+			continue
+		}
+		require.NoError(t, err)
+		found++
+	}
+	require.Positive(t, found)
+}
+
+// TestEveryVersionOpens opens the golden mailbox of each version.
+func TestEveryVersionOpens(t *testing.T) {
+	for _, v := range cyrusVersions {
+		p := copyGolden(t, v)
+		m, err := Open(t.Context(), vfs.OS(), p)
+		require.NoError(t, err)
+		s, err := m.Snapshot(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, s.Messages)
+		for _, msg := range s.Messages {
+			rec, err := m.Record(t.Context(), msg.UID)
+			require.NoError(t, err)
+			require.Equal(t, msg.Flags, rec.Flags)
+			_, err = m.Cache(&rec)
+			require.True(t, err == nil || errors.Is(err, ErrNoCache), "%v", err)
+		}
+		require.NoError(t, m.Close())
+		require.ErrorIs(t, m.Close(), ErrClosed)
+		_, err = m.Record(t.Context(), 1)
+		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, m.Refresh(t.Context()), ErrClosed)
+		_, err = m.Snapshot(t.Context())
+		require.ErrorIs(t, err, ErrClosed)
+	}
+}
+
+// TestHostileLastUID: the UIDs that are gone are told in ranges, however many a header says there were.
+func TestHostileLastUID(t *testing.T) {
+	p := copyGolden(t, VersionWritten)
+	b, err := os.ReadFile(p.Paths.Index)
+	require.NoError(t, err)
+	var h Header
+	require.NoError(t, h.Decode(b))
+	h.LastUID, h.DeletedModSeq, h.HighestModSeq = 1<<32-1, 1<<62, 1<<63
+	require.NoError(t, os.WriteFile(p.Paths.Index, append(h.Append(nil), b[h.StartOffset:]...), 0o644))
+	m, err := Open(t.Context(), vfs.OS(), p)
+	require.NoError(t, err)
+	defer m.Close()
+	c, err := m.Changes(t.Context(), 1)
+	require.NoError(t, err)
+	require.False(t, c.Exact)
+	require.EqualValues(t, 1<<32-1, c.Vanished[len(c.Vanished)-1].Last)
+	require.Less(t, len(c.Vanished), 20)
+}
