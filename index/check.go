@@ -21,6 +21,14 @@ type CheckOptions struct {
 	// Owner is the user of the mailbox. Without it, synccrc_annot is not compared if a message has annotations of its
 	// owner's, since they are recorded without the name.
 	Owner string
+	// Contents has [Check] read every message and compare its id with the record.
+	Contents bool
+}
+
+// Check compares everything of a mailbox with everything else: its files, as [CheckFiles] does, and the records with the
+// message files. A server that delivers or expunges meanwhile can make a finding of what was only half done; check again.
+func Check(ctx context.Context, fsys vfs.FS, p Place, opts CheckOptions) ([]finding.Finding, error) {
+	return check(ctx, fsys, p.Paths, opts, func(c *checker) error { return c.messages(p) })
 }
 
 // CheckFiles compares the files of a mailbox with themselves and with each other. It reads them as they are, locks
@@ -29,6 +37,11 @@ type CheckOptions struct {
 //
 // An error means that the check could not be made: one of the system, or that ctx ended.
 func CheckFiles(ctx context.Context, fsys vfs.FS, p Paths, opts CheckOptions) ([]finding.Finding, error) {
+	return check(ctx, fsys, p, opts, func(*checker) error { return nil })
+}
+
+// check compares the files, and then what more is asked for.
+func check(ctx context.Context, fsys vfs.FS, p Paths, opts CheckOptions, more func(*checker) error) ([]finding.Finding, error) {
 	c := &checker{ctx: ctx, fs: fsys, files: &Files{Paths: p}, opts: opts, more: map[string]int{}, totals: NewTotals(), names: NewFlagSums(nil)}
 	defer c.files.Close()
 	if err := c.header(); err != nil {
@@ -40,7 +53,7 @@ func CheckFiles(ctx context.Context, fsys vfs.FS, p Paths, opts CheckOptions) ([
 	if c.files.Index == nil {
 		return c.result(), nil
 	}
-	for _, step := range []func() error{c.openCaches, c.records, c.compare, c.extents} {
+	for _, step := range []func() error{c.openCaches, c.records, c.compare, c.extents, func() error { return more(c) }} {
 		if err := step(); err != nil {
 			return nil, err
 		}

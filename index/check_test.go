@@ -79,8 +79,9 @@ func editIndex(edit func(h *Header, records []Record) []Record) func(*testing.T,
 // TestFindings makes each kind of damage and looks for its finding.
 func TestFindings(t *testing.T) {
 	t.Parallel()
-	require.Len(t, damage, len(kinds))
-	for _, k := range kinds {
+	files := slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return strings.HasPrefix(k.code, "message-") }) // TestMessageFindings
+	require.Len(t, damage, len(files))
+	for _, k := range files {
 		t.Run(k.code, func(t *testing.T) {
 			d, ok := damage[k]
 			require.True(t, ok)

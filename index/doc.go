@@ -7,9 +7,9 @@
 //
 // Each format has its constants and its differences between versions in tables in one file: format.go, headerformat.go,
 // cacheformat.go, counters.go. Every structure decodes and appends itself, and what was read and not changed is written
-// again byte for byte, with bits and fields that are not known here. [Files] opens the files of one mailbox together and
-// [CheckFiles] compares them with each other.
+// again byte for byte, with bits and fields that are not known here.
 //
-// Nothing here writes to a file or takes a lock; a caller who needs a state that no writer changes holds the locks of
-// the mailbox. docs/format/index.md, header.md, cache.md and counters.md describe the formats.
+// [Mailbox] reads a mailbox beside whoever writes to it, under the locks of Cyrus; [Check] compares all its files and
+// messages with each other. [Files] and [CheckFiles] take no locks, for those who hold them. Nothing here writes to a file
+// of the mailbox. docs/format/index.md, header.md, cache.md and counters.md describe the formats.
 package index

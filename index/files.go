@@ -125,6 +125,12 @@ func (f *Files) CacheRecord(r *Record) (CacheRecord, error) {
 	return c.Record(r, v)
 }
 
+// ReadHeaderFile reads a cyrus.header.
+func ReadHeaderFile(fsys vfs.FS, path string) (*HeaderFile, error) {
+	h, _, err := readHeaderFile(fsys, path)
+	return h, err
+}
+
 // readHeaderFile reads a whole cyrus.header and returns its checksum, too.
 func readHeaderFile(fsys vfs.FS, path string) (*HeaderFile, uint32, error) {
 	file, err := fsys.Open(path, vfs.ReadOnly, 0)

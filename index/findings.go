@@ -2,7 +2,7 @@ package index
 
 import "github.com/mailspine/mailspine/internal/finding"
 
-// kind is one kind of finding of [CheckFiles]. docs/format has the table with what each means.
+// kind is one kind of finding of [Check]. docs/format has the table with what each means.
 type kind struct {
 	code     string
 	severity finding.Severity
@@ -19,6 +19,8 @@ const (
 	fixIndex      = "repair cyrus.index; keep a copy"
 	fixRecord     = "derive the record from the message"
 	fixCache      = "parse the messages again"
+	fixMessage    = "bring the message file back from a backup"
+	fixUnknown    = "reconstruct the mailbox, which takes the message in"
 	fixNewVersion = "use a version of the program that knows the format"
 )
 
@@ -69,6 +71,15 @@ var (
 	cacheLeak       = kind{"cache-leak", finding.Info, "bytes of cyrus.cache belong to no record", fixNone}
 )
 
+// The kinds of findings of [Check] about message files.
+var (
+	messageMissing  = kind{"message-missing", finding.Damage, "the file of a message is missing", fixMessage}
+	messageSize     = kind{"message-size", finding.Damage, "the file of a message has not the size in its record", fixMessage}
+	messageGUID     = kind{"message-guid", finding.Damage, "the file of a message is not the one whose id is in its record", fixMessage}
+	messageExpunged = kind{"message-expunged-missing", finding.Warning, "the file of an expunged message is missing: it cannot be brought back", fixNone}
+	messageUnknown  = kind{"message-unknown", finding.Warning, "a message file belongs to no record, or to one that says it is elsewhere", fixUnknown}
+)
+
 // kinds are all of them, in the order of the document.
 var kinds = []kind{
 	headerMissing, headerDamaged, headerLiteral, headerNoID, headerFlags, headerTrailing, headerChecksum,
@@ -76,4 +87,5 @@ var kinds = []kind{
 	recordChecksum, recordWiped, recordOrder, recordUID, recordModSeq, recordValue, recordBits, recordUnnamed,
 	countWrong, quotaWrong, syncWrong, firstExpunged, annotations,
 	cacheMissing, cacheShort, cacheGeneration, cacheNone, cacheOffset, cacheDamaged, cacheChecksum, cacheVersion, cacheOverlap, cacheLeak,
+	messageMissing, messageSize, messageGUID, messageExpunged, messageUnknown,
 }

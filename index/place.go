@@ -2,7 +2,6 @@ package index
 
 import (
 	"path/filepath"
-	"strconv"
 
 	"github.com/mailspine/mailspine/mboxdb"
 )
@@ -52,5 +51,5 @@ func (p Place) Message(r *Record) string {
 	if r.Flags&FlagArchived != 0 && p.Archive != "" {
 		dir = p.Archive
 	}
-	return filepath.Join(dir, strconv.FormatUint(uint64(r.UID), 10)+".")
+	return filepath.Join(dir, messageFile(r.UID))
 }
