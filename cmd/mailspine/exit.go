@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
@@ -94,9 +95,9 @@ func exitCode(ctx context.Context, err error) int {
 		return coded.code
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.Is(err, skiplist.ErrDamaged):
+	case errors.Is(err, skiplist.ErrDamaged), errors.Is(err, index.ErrDamaged), errors.Is(err, index.ErrNotHeader):
 		return exitDamage
-	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound):
+	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, index.ErrNotFound):
 		return exitNo
 	}
 	return exitFailed

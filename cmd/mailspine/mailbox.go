@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
 )
 
@@ -209,6 +212,49 @@ type mailboxJSON struct {
 	Locks []string          `json:"locks"`
 	// Children is the number of mailboxes below, at any depth.
 	Children int `json:"children"`
+	// Status is what the header of cyrus.index says, NoStatus why that is not known.
+	Status   *statusJSON `json:"status,omitempty"`
+	NoStatus string      `json:"status_error,omitempty"`
+}
+
+// statusJSON is the status of a mailbox.
+type statusJSON struct {
+	Messages      uint32       `json:"messages"`
+	Unseen        uint32       `json:"unseen"`
+	UIDValidity   uint32       `json:"uidvalidity"`
+	UIDNext       uint64       `json:"uidnext"`
+	HighestModSeq index.ModSeq `json:"highestmodseq"`
+	Bytes         uint64       `json:"bytes"`
+}
+
+// status reads the status from the index.
+func (m *mailboxJSON) status(ctx context.Context, l mboxdb.Layout) {
+	if m.Paths == nil {
+		return
+	}
+	h, err := readStatus(ctx, l, m.Mailbox)
+	if err != nil {
+		m.NoStatus = err.Error()
+		return
+	}
+	m.Status = &statusJSON{h.Exists, h.Unseen, h.UIDValidity, uint64(h.LastUID) + 1, h.HighestModSeq, h.QuotaUsed}
+}
+
+func readStatus(ctx context.Context, l mboxdb.Layout, rec mboxdb.Record) (h index.Header, err error) {
+	place, err := index.PlaceOf(l, rec)
+	if err != nil {
+		return h, err
+	}
+	box, err := index.Open(ctx, vfs.OS(), place)
+	if err != nil {
+		return h, err
+	}
+	defer func() { err = errors.Join(err, box.Close()) }()
+	header, err := box.Header()
+	if err != nil {
+		return h, err
+	}
+	return header.Normalized(), nil
 }
 
 func (f *storeFlags) infoCommand(s streams) *cobra.Command {
@@ -220,31 +266,41 @@ func (f *storeFlags) infoCommand(s streams) *cobra.Command {
 	}
 	c.Flags().BoolVar(&byID, "id", false, "the arguments are unique ids")
 	return f.storeCommand(s, c, storeExits("there is no such mailbox"), func(st *store, args []string) error {
-		l := newList(st.out)
+		var boxes []mailboxJSON
 		err := st.view(func(_ *mboxdb.List, v *mboxdb.View) error {
-			for i, arg := range args {
+			for _, arg := range args {
 				m, err := st.describe(v, arg, byID)
 				if err != nil {
 					return err
 				}
-				if !st.out.text() {
-					if err := l.add(m); err != nil {
-						return err
-					}
-					continue
-				}
-				if i > 0 {
-					l.w.WriteByte('\n')
-				}
-				m.print(l.w)
+				boxes = append(boxes, m)
 			}
 			return nil
 		})
+		// Cyrus locks a mailbox before the list, so the list must not be held here.
+		l := newList(st.out)
+		for i := range boxes {
+			boxes[i].status(st.ctx, st.opts.Layout)
+			if e := st.printBox(l, &boxes[i]); err == nil {
+				err = e
+			}
+		}
 		if e := l.end(); err == nil {
 			err = e
 		}
 		return err
 	})
+}
+
+func (st *store) printBox(l *list, m *mailboxJSON) error {
+	if !st.out.text() {
+		return l.add(m)
+	}
+	if l.n++; l.n > 1 {
+		l.w.WriteByte('\n')
+	}
+	m.print(l.w)
+	return nil
 }
 
 // find looks a mailbox up by name or unique id, tombstones too.
@@ -306,9 +362,7 @@ func (st *store) paths(rec mboxdb.Record) map[string]string {
 }
 
 func (m mailboxJSON) print(w io.Writer) {
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "  %-14s %s\n", name, fmt.Sprintf(format, args...))
-	}
+	row := rowPrinter(w)
 	rec := m.Mailbox
 	fmt.Fprintln(w, m.External)
 	row("type", "%s (%s)", rec.Type, typeText(rec.Type))
@@ -323,6 +377,11 @@ func (m mailboxJSON) print(w io.Writer) {
 		row("server", "%s", rec.Server)
 	}
 	row("UIDVALIDITY", "%d", rec.UIDValidity)
+	if s := m.Status; s != nil {
+		row("status", "%s, %d unseen, UIDNEXT %d, highest modseq %d, %s", plural(int64(s.Messages), "message"), s.Unseen, s.UIDNext, s.HighestModSeq, size(int64(s.Bytes)))
+	} else if m.NoStatus != "" {
+		row("status", "unknown: %s", m.NoStatus)
+	}
 	row("modseq", "created %d, last change of the mailbox %d", rec.CreatedModSeq, rec.FolderModSeq)
 	row("written", "%s", unixTime(rec.Modified))
 	for i, e := range rec.ACL {

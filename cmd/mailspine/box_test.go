@@ -1,0 +1,173 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/realcyrus"
+)
+
+// runBox runs a command that has to end well, as the user that runs the test.
+func runBox(t *testing.T, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := boxCode(t, args...)
+	require.Zero(t, code, "%v: %s", args, stderr)
+	require.Empty(t, stderr)
+	return stdout
+}
+
+func boxCode(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	if os.Geteuid() == 0 && !strings.Contains(strings.Join(args, " "), "message parse") {
+		args = append(args, "--as", "root")
+	}
+	return cli(t, nil, args...)
+}
+
+// jsonList reads the output of a command with --json.
+func jsonList[T any](t *testing.T, text string) (list []T) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal([]byte(text), &list), text)
+	return list
+}
+
+// copyMailbox copies the files of a recorded mailbox to a directory that may be damaged.
+func copyMailbox(t *testing.T, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join("../../index/testdata/real", version))))
+	return dir
+}
+
+// TestMailboxDirectory reads recorded mailboxes of the first and the last version by their directory.
+func TestMailboxDirectory(t *testing.T) {
+	for _, version := range []string{"v6", "v17"} {
+		t.Run(version, func(t *testing.T) {
+			dir := copyMailbox(t, version)
+			require.Contains(t, runBox(t, "index", "show", dir), "version "+version[1:])
+			require.Contains(t, runBox(t, "header", "show", dir), "u000 lrswipkxtecdan")
+			stdout, _, code := boxCode(t, "index", "check", dir)
+			require.Equal(t, exitDamage, code)
+			require.Contains(t, stdout, "3 damaged places, 1 warning") // the recorded mailbox has no message files
+			require.Contains(t, runBox(t, "cache", "check", dir), "fine")
+			require.Equal(t, 4, strings.Count(runBox(t, "index", "records", dir), "\n"))
+			require.Equal(t, 3, strings.Count(runBox(t, "message", "list", dir), "\n"))
+			records := jsonList[indexRecordJSON](t, runBox(t, "index", "records", dir, "2", "--json"))
+			require.Len(t, records, 1)
+			require.ElementsMatch(t, []string{`\Flagged`, "Junk", "Other"}, records[0].Flags)
+			require.Contains(t, runBox(t, "cache", "show", dir, "1"), `"one"`)
+			require.Contains(t, runBox(t, "index", "dump", dir), "record 4, UID 4")
+		})
+	}
+}
+
+// TestMailboxDamaged has every command look at a mailbox that is damaged, missing, or named in a wrong way.
+func TestMailboxDamaged(t *testing.T) {
+	dir := copyMailbox(t, "v17")
+	path := filepath.Join(dir, "cyrus.index")
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	write := func(b []byte) {
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+	}
+	for _, c := range []struct {
+		name   string
+		args   string
+		damage func(b []byte) []byte
+		code   int
+		out    string
+	}{
+		{"no such UID", "index records DIR 99", nil, exitNo, "UID 99"},
+		{"not a UID", "index records DIR x", nil, exitUsage, "not a UID"},
+		{"no such directory", "index show DIR/none", nil, exitFailed, "no such file"},
+		{"a list without a store", "index show DIR --list x", nil, exitUsage, "--list goes with -C"},
+		{"no message file", "message cat DIR 1", nil, exitFailed, "no such file"},
+		{"empty", "index show DIR", func([]byte) []byte { return nil }, exitDamage, "index check"},
+		{"empty, dumped", "index dump DIR", func([]byte) []byte { return nil }, exitDamage, "!!"},
+		{"a record's bit", "index records DIR", func(b []byte) []byte { b[len(b)-30] ^= 1; return b }, exitDamage, "1 record cannot be read"},
+		{"a record's bit, dumped", "index dump DIR", func(b []byte) []byte { b[len(b)-30] ^= 1; return b }, exitDamage, "record 4, UID 4, 112 bytes  !!"},
+		{"a record's bit, checked", "index check DIR", func(b []byte) []byte { b[len(b)-30] ^= 1; return b }, exitDamage, "record-checksum"},
+		{"cut off", "index dump DIR", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "a record, cut off, 105 bytes  !!"},
+		{"more than it should be", "index dump DIR", func(b []byte) []byte { return append(b, "more"...) }, exitOK, "bytes after the last record"},
+		{"a header's bit", "index dump DIR", func(b []byte) []byte { b[30] ^= 1; return b }, exitDamage, "header, 160 bytes  !!"},
+		{"an unknown version", "index dump DIR", func(b []byte) []byte { b[11] = 99; return b }, exitDamage, "!!"},
+		{"no cache", "cache check DIR", func(b []byte) []byte { require.NoError(t, os.Remove(filepath.Join(dir, "cyrus.cache"))); return b }, exitNo, "cache-missing"},
+		{"no cache, shown", "cache show DIR", nil, exitNo, "no cache record"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			write(whole)
+			if c.damage != nil {
+				write(c.damage(slices.Clone(whole)))
+			}
+			stdout, stderr, code := boxCode(t, strings.Fields(strings.ReplaceAll(c.args, "DIR", dir))...)
+			require.Equal(t, c.code, code, "%s%s", stdout, stderr)
+			require.Contains(t, stdout+stderr, c.out)
+		})
+	}
+}
+
+// examined finds in the output of mbexamine what it says of each message.
+var examined = regexp.MustCompile(`UID:(\d+)\s+INT_DATE:(\d+)\s+SENTDATE:(\d+)\s+SAVEDATE:(\d+)\s+SIZE:(\d+)\s+> HDRSIZE:(\d+)\s+LASTUPD :(\d+)\s+SYSFLAGS:\w+\s+` +
+	`> CACHEVER:(\d+) GUID:(\w+) MODSEQ:(\d+)`)
+
+// TestRecordsAreThoseOfMbexamine compares, on a live store, our commands with Cyrus's mbexamine and with each other.
+func TestRecordsAreThoseOfMbexamine(t *testing.T) {
+	realcyrus.NeedServer(t)
+	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
+		t.Run(name, func(t *testing.T) {
+			s := realcyrus.StartServer(t, o)
+			for _, box := range s.Fill(t, 1, 2, 12, 5).Mailboxes {
+				theirs := s.Try(t, "mbexamine", nil, box).Stdout
+				records := jsonList[indexRecordJSON](t, runBox(t, "index", "records", "-C", s.Conf, box, "--json"))
+				matches := examined.FindAllStringSubmatch(theirs, -1)
+				var live []indexRecordJSON
+				for _, r := range records {
+					if !r.Expunged {
+						live = append(live, r)
+					}
+				}
+				require.Len(t, matches, len(live))
+				for i, m := range matches {
+					r := live[i]
+					require.Equal(t, strings.Join(m[1:], " "), fmt.Sprintf("%08d %d %d %d %d %d %d %d %s %d", r.UID, r.InternalDate, r.SentDate, r.SaveDate,
+						r.Size, r.HeaderSize, r.LastUpdated, r.CacheVersion, r.GUID, r.ModSeq))
+				}
+				require.Contains(t, runBox(t, "index", "check", "--contents", "-C", s.Conf, box), "fine")
+				messagesAgree(t, s, box, theirs)
+			}
+		})
+	}
+}
+
+// messagesAgree compares message list, cat and parse with index records, cache show, and what Cyrus says.
+func messagesAgree(t *testing.T, s *realcyrus.Server, box, theirs string) {
+	list := jsonList[listedMessageJSON](t, runBox(t, "message", "list", "-C", s.Conf, box, "--json"))
+	info := jsonList[mailboxJSON](t, runBox(t, "mailbox", "info", "-C", s.Conf, box, "--json"))
+	require.Empty(t, info[0].NoStatus)
+	require.Len(t, list, int(info[0].Status.Messages))
+	for i, m := range list {
+		require.Equal(t, i+1, m.Sequence)
+		file, err := os.ReadFile(m.Path)
+		require.NoError(t, err)
+		require.Equal(t, string(file), runBox(t, "message", "cat", "-C", s.Conf, box, fmt.Sprint(m.UID)))
+		var parsed map[string]any
+		require.NoError(t, json.Unmarshal([]byte(runBox(t, "message", "parse", m.Path, "--json")), &parsed))
+		require.Equal(t, m.GUID, parsed["guid"])
+		require.EqualValues(t, m.CacheCRC, parsed["cache_crc"])
+		require.EqualValues(t, m.GMTime, parsed["gmtime"])
+		cached := jsonList[map[string]any](t, runBox(t, "cache", "show", "-C", s.Conf, box, fmt.Sprint(m.UID), "--json"))
+		for _, item := range []string{"envelope", "bodystructure", "body", "section", "headers", "from", "subject"} {
+			require.Equal(t, parsed[item], cached[0][item], item)
+		}
+		require.Contains(t, theirs, cached[0]["envelope"])
+		require.Contains(t, theirs, cached[0]["bodystructure"])
+	}
+}
