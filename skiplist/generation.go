@@ -2,6 +2,7 @@ package skiplist
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -98,6 +99,9 @@ func openGeneration(fsys vfs.FS, path string, readOnly bool) (*generation, error
 	}
 	for range 100 {
 		rd, err := fsys.Open(path, flag, 0)
+		if errors.Is(err, vfs.ErrNotRegular) {
+			return nil, fmt.Errorf("%s is a device, a FIFO or a socket: %w", path, ErrNotDatabase)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -106,6 +110,10 @@ func openGeneration(fsys vfs.FS, path string, readOnly bool) (*generation, error
 		if g.id, err = rd.Stat(); err != nil {
 			g.release()
 			return nil, err
+		}
+		if g.id.Mode.IsDir() {
+			g.release()
+			return nil, fmt.Errorf("%s is a directory: %w", path, ErrNotDatabase)
 		}
 		if readOnly {
 			return g, nil

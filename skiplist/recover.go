@@ -100,7 +100,11 @@ func (w *writer) keepName() error {
 	if w.st.gen.named {
 		return nil
 	}
-	if err := w.db.fs.SyncDir(dirOf(w.db.path)); err != nil {
+	name, err := w.db.fs.Resolve(w.db.path)
+	if err == nil {
+		err = w.db.fs.SyncDir(dirOf(name))
+	}
+	if err != nil {
 		return err
 	}
 	w.st.gen.named = true

@@ -3,8 +3,10 @@
 package vfs
 
 import (
+	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,11 +34,37 @@ func (osFS) Open(name string, flag Flag, perm fs.FileMode) (File, error) {
 	if flag&NoFollow != 0 {
 		how |= unix.O_NOFOLLOW
 	}
-	fd, err := retryInt(func() (int, error) { return unix.Open(name, how, uint32(perm.Perm())) })
+	open := func(how int) (int, error) {
+		return retryInt(func() (int, error) { return unix.Open(name, how, uint32(perm.Perm())) })
+	}
+	// A FIFO would have the open wait for its other end.
+	fd, err := open(how | unix.O_NONBLOCK)
+	if err == unix.EAGAIN {
+		fd, err = open(how) // somebody is about to give back a lease (see Sole), which only a regular file can have
+	}
+	if err == unix.ENXIO {
+		err = ErrNotRegular // a socket, or a device that is not there
+	}
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
+	if err := ordinary(fd); err != nil {
+		_ = unix.Close(fd)
+		return nil, pathError("open", name, err)
+	}
 	return newOSFile(name, fd, flag), nil
+}
+
+// ordinary fails unless fd is a file or a directory, and has its calls wait as they usually do.
+func ordinary(fd int) error {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		return err
+	}
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFDIR {
+		return ErrNotRegular
+	}
+	return unix.SetNonblock(fd, false)
 }
 
 func (osFS) Stat(name string) (Info, error) {
@@ -46,6 +74,19 @@ func (osFS) Stat(name string) (Info, error) {
 		return Info{}, pathError("stat", name, err)
 	}
 	return infoOf(&st), nil
+}
+
+func (osFS) Resolve(name string) (string, error) {
+	info, err := os.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return name, nil
+	case err != nil:
+		return "", err
+	case info.Mode()&fs.ModeSymlink == 0:
+		return name, nil
+	}
+	return filepath.EvalSymlinks(name)
 }
 
 func (osFS) ReadDir(name string) ([]Entry, error) {

@@ -5,6 +5,8 @@ package vfs_test
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -269,4 +271,76 @@ func TestPoolWithALink(t *testing.T) {
 	info, err := os.Lstat(pool + "/spare.0")
 	require.NoError(t, err)
 	require.True(t, info.Mode().IsRegular())
+}
+
+// TestOpenOnlyFiles: what is no file is refused at once, and left as it is.
+func TestOpenOnlyFiles(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o600))
+	names := []string{fifo}
+	socket := filepath.Join(dir, "socket")
+	if l, err := net.Listen("unix", socket); err == nil { // the path may be too long
+		defer l.Close()
+		names = append(names, socket)
+	}
+	null := filepath.Join(dir, "null")
+	if err := unix.Mknod(null, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err == nil {
+		names = append(names, null)
+	} else {
+		t.Logf("without a device: %v", err)
+	}
+	for _, name := range names {
+		before, err := os.Lstat(name)
+		require.NoError(t, err)
+		for _, flag := range []vfs.Flag{vfs.ReadOnly, vfs.ReadWrite, vfs.ReadWrite | vfs.Create} {
+			_, err := vfs.OS().Open(name, flag, 0o600)
+			require.ErrorIs(t, err, vfs.ErrNotRegular, name)
+			require.ErrorContains(t, err, name)
+		}
+		_, err = vfs.ReadFile(vfs.OS(), name)
+		require.ErrorIs(t, err, vfs.ErrNotRegular, name)
+		err = vfs.ReplaceFile(vfs.OS(), name, vfs.ReplaceOptions{}, func(f vfs.File) error { return nil })
+		require.ErrorIs(t, err, vfs.ErrNotRegular, name)
+		after, err := os.Lstat(name)
+		require.NoError(t, err)
+		require.True(t, os.SameFile(before, after), name)
+	}
+	list, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, list, len(names), "nothing is left over")
+}
+
+// TestReplaceThroughLinks replaces the file that a chain of links leads to.
+func TestReplaceThroughLinks(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "there"), 0o700))
+	file, link, again := filepath.Join(dir, "there", "file"), filepath.Join(dir, "link"), filepath.Join(dir, "again")
+	require.NoError(t, os.WriteFile(file, []byte("old"), 0o640))
+	require.NoError(t, os.Symlink(filepath.Join("there", "file"), link))
+	require.NoError(t, os.Symlink("link", again))
+	err := vfs.ReplaceFile(vfs.OS(), again, vfs.ReplaceOptions{}, func(f vfs.File) error {
+		require.Equal(t, "there", filepath.Base(filepath.Dir(f.Name())))
+		_, err := f.WriteAt([]byte("new"), 0)
+		return err
+	})
+	require.NoError(t, err)
+	for _, name := range []string{link, again} {
+		info, err := os.Lstat(name)
+		require.NoError(t, err)
+		require.Equal(t, fs.ModeSymlink, info.Mode().Type())
+	}
+	info, err := os.Lstat(file)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o640), info.Mode())
+	text, err := os.ReadFile(again)
+	require.NoError(t, err)
+	require.Equal(t, "new", string(text))
+
+	require.NoError(t, os.Remove(file))
+	err = vfs.ReplaceFile(vfs.OS(), again, vfs.ReplaceOptions{}, func(vfs.File) error { return nil })
+	require.ErrorIs(t, err, fs.ErrNotExist, "a link that leads nowhere stays as it is")
+	name, err := vfs.OS().Resolve(filepath.Join(dir, "nothing"))
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(dir, "nothing"), name)
 }

@@ -48,7 +48,7 @@ type ReplaceOptions struct {
 }
 
 // ReplaceFile puts what write writes in the place of name, or creates name. The caller holds the lock that keeps other
-// writers of name away, or sets Random.
+// writers of name away, or sets Random. Of a symbolic link the file is replaced that it leads to, and the link stays.
 //
 // What a crash leaves, step by step (Temp is unlinked first, if it was left over; a random name is not):
 //
@@ -61,13 +61,17 @@ type ReplaceOptions struct {
 // On an error before the rename Temp is unlinked and name is as it was. If only the last step fails the error is a
 // [*NotDurableError]: the new file is in place, but a crash may bring the old one back.
 func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) error) error {
+	name, err := fsys.Resolve(name)
+	if err != nil {
+		return err
+	}
 	if opts.Temp == "" {
 		opts.Temp = name + ".NEW"
 	}
 	if opts.Perm == 0 {
 		opts.Perm = 0o600
 	}
-	err := replaceByNew(fsys, name, &opts, write)
+	err = replaceByNew(fsys, name, &opts, write)
 	var placed *NotDurableError
 	if err == nil || opts.Spares == nil || errors.As(err, &placed) {
 		return err

@@ -9,6 +9,7 @@ package vfs
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"time"
 )
@@ -29,13 +30,20 @@ const (
 	NoFollow
 )
 
+// ErrNotRegular is the error of opening what is neither a file nor a directory: a device, a FIFO, a socket.
+var ErrNotRegular = errors.New("not a regular file")
+
 // FS is a file system and the few facts of its host that crash safety depends on. All methods may be called at once
 // from many goroutines.
 type FS interface {
-	// Open opens or creates a file; perm (before umask) is for a new file only.
+	// Open opens or creates a file; perm (before umask) is for a new file only. It does not wait for the other end of a
+	// FIFO: that is ErrNotRegular.
 	Open(name string, flag Flag, perm fs.FileMode) (File, error)
 	// Stat describes what the name leads to, following symbolic links.
 	Stat(name string) (Info, error)
+	// Resolve returns the name of the file that a symbolic link leads to, and any other name as it is, whether there is
+	// such a file or not. It fails with ENOENT if a link leads nowhere.
+	Resolve(name string) (string, error)
 	// ReadDir lists a directory, sorted by name.
 	ReadDir(name string) ([]Entry, error)
 	// Mkdir creates one directory.

@@ -120,6 +120,12 @@ func (f *FS) SyncDir(name string) error {
 	return f.do(SyncDir, name, func() error { return f.inner.SyncDir(name) })
 }
 
+// Resolve is counted as a Stat.
+func (f *FS) Resolve(name string) (to string, err error) {
+	err = f.do(Stat, name, func() error { to, err = f.inner.Resolve(name); return err })
+	return to, err
+}
+
 func (f *FS) StatFS(name string) (space vfs.Space, err error) {
 	err = f.do(StatFS, name, func() error { space, err = f.inner.StatFS(name); return err })
 	return space, err
