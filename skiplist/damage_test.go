@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -197,4 +198,35 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		lookAt(t, t.TempDir(), skiplist.Auto, data)
 	})
+}
+
+// TestSalvageOfATornTail cuts a transaction off at every byte, as a crash does: what was committed is brought out, and
+// where the check speaks of a torn tail so does the salvage.
+func TestSalvageOfATornTail(t *testing.T) {
+	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
+		t.Run(string(f), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "db")
+			opts := skiplist.Options{Format: f, Create: true}
+			db, err := skiplist.Open(ctx, path, opts)
+			require.NoError(t, err)
+			putMany(t, db, 5, "v")
+			before := readFile(t, path)
+			putMany(t, db, 7, "w")
+			after := readFile(t, path)
+			require.NoError(t, db.Close())
+			for k := len(before) + 1; k < len(after)-4; k++ {
+				require.NoError(t, os.WriteFile(path, append(slices.Clone(before), after[len(before):k]...), 0o600))
+				found, err := skiplist.Check(ctx, path, opts)
+				require.NoError(t, err)
+				require.Equal(t, "torn", found[0].Code)
+				res, err := skiplist.Salvage(ctx, path, "", skiplist.SalvageOptions{Options: opts, DryRun: true})
+				require.NoError(t, err)
+				require.Equal(t, 5, res.Records, "at %d", k)
+				require.Zero(t, res.Unreadable, "at %d", k)
+				require.Len(t, res.Findings, 1, "at %d", k)
+				require.Equal(t, "torn", res.Findings[0].Code)
+				require.Equal(t, skiplist.Warning, res.Findings[0].Severity)
+			}
+		})
+	}
 }

@@ -2,6 +2,10 @@ package skiplist
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
 
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
@@ -62,6 +66,9 @@ func Create(ctx context.Context, path string, opts Options) error {
 		return err
 	}
 	db := &DB{path: path, opts: opts, fs: opts.FS}
-	_, err = db.create(ctx)
+	if _, err = db.create(ctx); errors.Is(err, fs.ErrExist) {
+		// The call that failed names a temporary file too, which says nothing to anybody.
+		return fmt.Errorf("%s: %w", path, syscall.EEXIST)
+	}
 	return err
 }

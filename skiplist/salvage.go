@@ -82,8 +82,12 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 	for i := range res.Findings {
 		res.Findings[i].Path = db.path
 	}
-	if st.log.State != codec.Clean {
+	switch st.log.State {
+	case codec.Damaged:
 		res.Findings = append(res.Findings, db.finding("damaged", Damage, st.log.Offset, "", "%s", st.log.Problem))
+	case codec.Torn:
+		// Nothing that was committed is lost.
+		res.Findings = append(res.Findings, db.finding("torn", Warning, st.log.Offset, "", "%s", st.log.Problem))
 	}
 	if err := s.dropUnreadable(ctx, st, &res); err != nil {
 		return res, err

@@ -28,7 +28,7 @@ func salvageVerb() verb {
 			"place of the old one while the server is stopped. If the beginning of FILE is unreadable, name its --format.",
 		example: "  mailspine db salvage mailboxes.db --out mailboxes.db.salvaged",
 		exits: map[int]string{
-			exitOK:          "the new file is complete; the old one had no damage",
+			exitOK:          "the new file is complete; the old one had no damage, or only a torn tail",
 			exitNo:          "the new file is complete with all that is readable; the findings say what was damaged",
 			exitDamage:      "",
 			exitFailed:      "it could not be done; there is no new file",
@@ -69,7 +69,7 @@ func (ss *session) salvage(to string, uncommitted bool) error {
 	if ss.dry {
 		did = "would be salvaged"
 	}
-	if !ss.out.text() || damaged || !ss.out.quiet {
+	if !ss.out.text() || len(res.Findings) > 0 || !ss.out.quiet {
 		err = ss.out.result(s, func(w io.Writer) {
 			printAll(w, res.Findings)
 			fmt.Fprintf(w, "%s: %s %s, %s found but unreadable\n", to, plural(res.Records, "record"), did, count(res.Unreadable))
