@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"io"
 
 	"github.com/mailspine/mailspine/internal/vfs"
@@ -38,6 +39,24 @@ func (v *View) Bytes(off, n int64) ([]byte, error) {
 		return v.Mem[off : off+n : off+n], nil
 	}
 	return v.slow(off, n)
+}
+
+// zeroBlock is the unit in which PastZeros looks.
+const zeroBlock = 4096
+
+var zeros [zeroBlock]byte
+
+// PastZeros returns off, or the first offset from there up to end at which a block is not all zeros, if off is where a
+// block begins. A scan that has met zeros calls it at every step, so that a sparse file of any size is soon read.
+func (v *View) PastZeros(off, end int64) int64 {
+	for off%zeroBlock == 0 && off <= end-zeroBlock {
+		b, err := v.Bytes(off, zeroBlock)
+		if err != nil || !bytes.Equal(b, zeros[:]) {
+			break
+		}
+		off += zeroBlock
+	}
+	return off
 }
 
 func (v *View) slow(off, n int64) ([]byte, error) {

@@ -152,6 +152,9 @@ func (p parser) resync(off int64, budget *int64) int64 {
 		}
 	}
 	for off += 8; off < p.end; off += 8 {
+		if off = p.v.PastZeros(off, p.end); off >= p.end {
+			break // nothing begins with a zero
+		}
 		if p.isBlank(off) {
 			return off
 		}

@@ -122,9 +122,9 @@ func (p parser) span(off int64, budget *int64) codec.Span {
 }
 
 func (p parser) isZero(off, n int64) bool {
-	const step = 4096
-	for ; n > 0; off, n = off+step, n-step {
-		b, err := p.bytes(off, min(n, step))
+	const step = 8
+	for end := off + n; off < end; off = p.v.PastZeros(off+step, end) {
+		b, err := p.bytes(off, min(end-off, step))
 		if err != nil {
 			return false
 		}

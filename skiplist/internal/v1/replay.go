@@ -247,7 +247,7 @@ func (r *replay) zeros(off int64) int64 {
 		if w, err := r.word(off); err != nil || w != 0 {
 			break
 		}
-		off += word
+		off = r.v.PastZeros(off+word, r.end)
 	}
 	if r.end-off < word {
 		return r.end &^ 3

@@ -102,7 +102,7 @@ func (p parser) span(off int64) codec.Span {
 			if w, err := p.word(end); err != nil || w != 0 {
 				break
 			}
-			end += word
+			end = p.v.PastZeros(end+word, p.end)
 		}
 		return codec.Span{Off: off, Len: end - off, Kind: "zeros", Problem: "zeros where a record should stand"}
 	case typeCommit:
