@@ -22,7 +22,7 @@ import (
 func TestLookersInterleaved(t *testing.T) {
 	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip, skiplist.Flat} {
 		t.Run(string(f), func(t *testing.T) {
-			steps, runs := 0, campaign(15, 500)
+			steps, runs := 0, campaign(15, 250)
 			for seed := range uint64(runs) {
 				n, err := lookOn(t, f, seed)
 				if err != nil {

@@ -318,6 +318,6 @@ func TestHostileLastUID(t *testing.T) {
 	c, err := m.Changes(t.Context(), 1)
 	require.NoError(t, err)
 	require.False(t, c.Exact)
-	require.EqualValues(t, 1<<32-1, c.Vanished[len(c.Vanished)-1].Last)
+	require.EqualValues(t, uint32(1<<32-1), c.Vanished[len(c.Vanished)-1].Last)
 	require.Less(t, len(c.Vanished), 20)
 }

@@ -72,6 +72,20 @@ func (db *DB) View(ctx context.Context, fn func(*Snapshot) error) error {
 
 // Get returns a copy of the value of key in the newest state, or ErrNotFound.
 func (db *DB) Get(ctx context.Context, key []byte) ([]byte, error) {
+	value, err := db.get(ctx, key)
+	for range lostAttempts {
+		if err == nil || !errors.Is(err, ErrSnapshotLost) {
+			break
+		}
+		value, err = db.get(ctx, key) // a checkpoint of Cyrus came between: its new file has the answer
+	}
+	return value, err
+}
+
+// lostAttempts is how often a call that reads the newest state begins again after Cyrus has emptied the file under it.
+const lostAttempts = 10
+
+func (db *DB) get(ctx context.Context, key []byte) ([]byte, error) {
 	st, err := db.current(ctx)
 	if err != nil {
 		return nil, err
