@@ -34,7 +34,7 @@ var orderSeed = flag.String("order", "", `one run of TestOneOrder: "FORMAT/SEED"
 func TestOneOrder(t *testing.T) {
 	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip, skiplist.Flat} {
 		t.Run(string(f), func(t *testing.T) {
-			first, runs := uint64(0), uint64(campaign(40, 1500))
+			first, runs := uint64(0), uint64(campaign(40, 500))
 			if format, seed, ok := strings.Cut(*orderSeed, "/"); ok {
 				if skiplist.Format(format) != f {
 					t.Skip("the run is of another format")
