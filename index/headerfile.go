@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -466,3 +467,21 @@ func isAtom(s string) bool {
 
 // Checksum is that of the whole file, which cyrus.index records in header_file_crc.
 func (h *HeaderFile) Checksum() uint32 { return checksum(h.Append(nil)) }
+
+// shownFlags are the system flags that clients see.
+const shownFlags = FlagAnswered | FlagFlagged | FlagDeleted | FlagDraft | FlagSeen
+
+// FlagNames are the flags of a record as clients name them: system flags, then the user's; one without a name is "flag N".
+func (h *HeaderFile) FlagNames(f Flags, u UserFlags) []string {
+	names := (f & shownFlags).Names()
+	for n := range UserFlagsMax {
+		if u.Has(n) {
+			name := fmt.Sprintf("flag %d", n)
+			if n < len(h.Flags) && h.Flags[n] != "" {
+				name = h.Flags[n]
+			}
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -413,17 +413,7 @@ func (m *Mailbox) FlagNames(f Flags, u UserFlags) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := (f & shownFlags).Names()
-	for n := range UserFlagsMax {
-		if u.Has(n) {
-			name := fmt.Sprintf("flag %d", n)
-			if n < len(h.Flags) && h.Flags[n] != "" {
-				name = h.Flags[n]
-			}
-			names = append(names, name)
-		}
-	}
-	return names, nil
+	return h.FlagNames(f, u), nil
 }
 
 // Cache returns the cache record of a message: envelope, structure and what else Cyrus keeps of it. The error is of class
@@ -458,6 +448,3 @@ type Body struct {
 
 // Close closes it.
 func (b *Body) Close() error { return b.f.Close() }
-
-// shownFlags are the system flags that clients see.
-const shownFlags = FlagAnswered | FlagFlagged | FlagDeleted | FlagDraft | FlagSeen

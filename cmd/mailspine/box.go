@@ -120,6 +120,33 @@ func (b *box) open(do func(m *index.Mailbox) error) error {
 	return errors.Join(do(m), m.Close())
 }
 
+// opened is open for those who can do with less: of a mailbox that cannot be opened because a file is damaged or missing,
+// damaged is given what there is of the index, and the header file, empty if it is lost. The error comes at the end.
+func (b *box) opened(whole func(m *index.Mailbox) error, damaged func(h *index.HeaderFile, f *index.File) error) (err error) {
+	m, openErr := index.Open(b.ctx, vfs.OS(), b.place)
+	if openErr == nil {
+		return errors.Join(whole(m), m.Close())
+	}
+	file, err := vfs.OS().Open(b.place.Paths.Index, vfs.ReadOnly, 0)
+	if err != nil {
+		return openErr
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil {
+		return openErr
+	}
+	f, _ := index.NewFile(file, info.Size, b.place.Paths.Index)
+	if f == nil {
+		return openErr
+	}
+	h, err := index.ReadHeaderFile(vfs.OS(), b.place.Paths.Header)
+	if err != nil {
+		h = &index.HeaderFile{}
+	}
+	return errors.Join(openErr, damaged(h, f))
+}
+
 // hint adds to an error what to do about it.
 func (b *box) hint(err error) error {
 	var coded *exitError

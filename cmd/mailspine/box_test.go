@@ -95,12 +95,17 @@ func TestMailboxDamaged(t *testing.T) {
 		{"a record's bit", "index records DIR", func(b []byte) []byte { b[len(b)-30] ^= 1; return b }, exitDamage, "1 record cannot be read"},
 		{"a record's bit, dumped", "index dump DIR", func(b []byte) []byte { b[len(b)-30] ^= 1; return b }, exitDamage, "record 4, UID 4, 112 bytes  !!"},
 		{"a record's bit, checked", "index check DIR", func(b []byte) []byte { b[len(b)-30] ^= 1; return b }, exitDamage, "record-checksum"},
-		{"cut off", "index dump DIR", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "a record, cut off, 105 bytes  !!"},
+		{"cut off", "index dump DIR", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "records, cut off, 105 bytes  !!"},
+		{"cut off between records", "index dump DIR", func(b []byte) []byte { return b[:len(b)-112] }, exitDamage, "records, cut off, 0 bytes  !!"},
+		{"cut off, its records", "index records DIR", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "3\t1500000002"},
+		{"cut off, its cache", "cache check DIR", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "index-truncated"},
+		{"no index, its cache", "cache check DIR", func(b []byte) []byte { return nil }, exitDamage, "index-short"},
 		{"more than it should be", "index dump DIR", func(b []byte) []byte { return append(b, "more"...) }, exitOK, "bytes after the last record"},
 		{"a header's bit", "index dump DIR", func(b []byte) []byte { b[30] ^= 1; return b }, exitDamage, "header, 160 bytes  !!"},
 		{"an unknown version", "index dump DIR", func(b []byte) []byte { b[11] = 99; return b }, exitDamage, "!!"},
 		{"no cache", "cache check DIR", func(b []byte) []byte { require.NoError(t, os.Remove(filepath.Join(dir, "cyrus.cache"))); return b }, exitNo, "cache-missing"},
 		{"no cache, shown", "cache show DIR", nil, exitNo, "no cache record"},
+		{"no header file", "index records DIR", func(b []byte) []byte { require.NoError(t, os.Remove(filepath.Join(dir, "cyrus.header"))); return b }, exitFailed, "flag 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			write(whole)

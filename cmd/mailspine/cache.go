@@ -29,7 +29,7 @@ func newCache(s streams) *cobra.Command {
 		}, map[int]string{
 			exitOK:     "nothing is wrong",
 			exitNo:     "cache records are missing or cannot be used: Cyrus parses those messages again",
-			exitDamage: "",
+			exitDamage: "the index is damaged or missing: the cache was not compared, or not all of it",
 			exitFailed: "the check could not be made",
 		}, (*box).checkCache),
 	)
@@ -41,7 +41,11 @@ func (b *box) checkCache([]string) error {
 	if err != nil {
 		return err
 	}
-	found = slices.DeleteFunc(found, func(f finding.Finding) bool { return !strings.HasPrefix(f.Code, "cache-") })
+	found = slices.DeleteFunc(found, func(f finding.Finding) bool {
+		// What keeps the index from being read keeps the cache from being compared.
+		unread := strings.HasPrefix(f.Code, "index-") && f.Severity >= finding.Error || f.Code == "record-checksum"
+		return !strings.HasPrefix(f.Code, "cache-") && !unread
+	})
 	return printFindings(b.out, b.arg, found)
 }
 
@@ -99,42 +103,45 @@ func cacheJSON(c index.CacheRecord, version uint16) map[string]any {
 	return j
 }
 
-// sectionsJSON is the SECTION item as a tree, or its bytes if that cannot be read.
+// sectionsJSON is the SECTION item as a list, or its bytes if that cannot be read.
 func sectionsJSON(b []byte, version uint16) any {
 	root, err := index.DecodeSections(b, version)
 	if err != nil {
 		return b
 	}
-	return sectionTree(root)
+	return sectionList(nil, root, 0)
 }
 
-// sectionJSON is an entity of a message: where it is in the file.
+// sectionJSON is an entity of a message: where it is in the file. Depth and Number place it in the tree: number 0 of a
+// depth is the entity that the parts behind it, from 1, are in. As a tree, JSON would nest deeper than programs can read.
 type sectionJSON struct {
-	HeaderOffset  uint32        `json:"header_offset"`
-	HeaderSize    uint32        `json:"header_size"`
-	ContentOffset uint32        `json:"content_offset"`
-	ContentSize   uint32        `json:"content_size"`
-	Charset       string        `json:"charset,omitempty"`
-	Encoding      uint16        `json:"encoding"`
-	GUID          string        `json:"guid,omitempty"`
-	DecodedSize   uint32        `json:"decoded_size,omitempty"`
-	Lines         uint32        `json:"lines,omitempty"`
-	Inside        []sectionJSON `json:"inside,omitempty"`
+	Depth         int    `json:"depth"`
+	Number        int    `json:"number"`
+	HeaderOffset  uint32 `json:"header_offset"`
+	HeaderSize    uint32 `json:"header_size"`
+	ContentOffset uint32 `json:"content_offset"`
+	ContentSize   uint32 `json:"content_size"`
+	Charset       string `json:"charset,omitempty"`
+	Encoding      uint16 `json:"encoding"`
+	GUID          string `json:"guid,omitempty"`
+	DecodedSize   uint32 `json:"decoded_size,omitempty"`
+	Lines         uint32 `json:"lines,omitempty"`
 }
 
-func sectionTree(s *index.Section) (list []sectionJSON) {
-	if s == nil {
-		return nil
-	}
-	for _, p := range s.Parts {
+func sectionList(list []sectionJSON, s *index.Section, depth int) []sectionJSON {
+	for i, p := range s.Parts {
 		j := sectionJSON{
+			Depth: depth, Number: i,
 			HeaderOffset: p.HeaderOffset, HeaderSize: p.HeaderSize, ContentOffset: p.ContentOffset, ContentSize: p.ContentSize,
-			Charset: p.Charset(), Encoding: p.Encoding, DecodedSize: p.DecodedSize, Lines: p.Lines, Inside: sectionTree(p.Inside),
+			Charset: p.Charset(), Encoding: p.Encoding, DecodedSize: p.DecodedSize, Lines: p.Lines,
 		}
 		if p.GUID != (index.GUID{}) {
 			j.GUID = p.GUID.String()
 		}
 		list = append(list, j)
+		if p.Inside != nil {
+			list = sectionList(list, p.Inside, depth+1)
+		}
 	}
 	return list
 }
@@ -154,21 +161,22 @@ func printCache(w io.Writer, c index.CacheRecord, version uint16) {
 			continue
 		}
 		row(name, "%s", plural(len(root.Parts), "part"))
-		printSections(w, root, "")
+		printSections(w, root, 0)
 	}
 }
 
-// printSections prints where the parts are, a line each, by the numbers that IMAP gives them.
-func printSections(w io.Writer, s *index.Section, prefix string) {
+// printSections prints where the parts are, a line each, set in by their depth.
+func printSections(w io.Writer, s *index.Section, depth int) {
+	const deepest = 20
 	for i, p := range s.Parts {
-		number := fmt.Sprintf("%s%d", prefix, i)
-		fmt.Fprintf(w, "  %-14s header %d+%d, content %d+%d", "  "+number, p.HeaderOffset, p.HeaderSize, p.ContentOffset, p.ContentSize)
+		number := fmt.Sprintf("%s%d", strings.Repeat(" ", min(depth, deepest)), i)
+		fmt.Fprintf(w, "    %-12s header %d+%d, content %d+%d", number, p.HeaderOffset, p.HeaderSize, p.ContentOffset, p.ContentSize)
 		if charset := p.Charset(); charset != "" {
 			fmt.Fprintf(w, ", %s", charset)
 		}
 		fmt.Fprintln(w)
 		if p.Inside != nil {
-			printSections(w, p.Inside, number+".")
+			printSections(w, p.Inside, depth+1)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -195,15 +196,14 @@ type indexRecordJSON struct {
 	CacheCRC      uint32       `json:"cache_crc"`
 }
 
-func indexRecord(m *index.Mailbox, r *index.Record) (indexRecordJSON, error) {
-	flags, err := m.FlagNames(r.Flags, r.UserFlags)
+func indexRecord(h *index.HeaderFile, r *index.Record) indexRecordJSON {
 	return indexRecordJSON{
 		UID: r.UID, InternalDate: r.InternalDate.Unix(), SentDate: r.SentDate.Unix(), GMTime: r.GMTime.Unix(),
 		Size: r.Size, HeaderSize: r.HeaderSize, GUID: r.GUID.String(), ModSeq: r.ModSeq, CreatedModSeq: r.CreatedModSeq,
 		CID: fmt.Sprintf("%016x", r.CID), SaveDate: r.SaveDate.Unix(), LastUpdated: r.LastUpdated.Unix(),
-		Flags: append([]string{}, flags...), Expunged: r.Expunged(), Unlinked: r.Flags&index.FlagUnlinked != 0, Archived: r.Flags&index.FlagArchived != 0,
+		Flags: append([]string{}, h.FlagNames(r.Flags, r.UserFlags)...), Expunged: r.Expunged(), Unlinked: r.Flags&index.FlagUnlinked != 0, Archived: r.Flags&index.FlagArchived != 0,
 		CacheOffset: r.CacheOffset, CacheVersion: r.CacheVersion, CacheCRC: r.CacheCRC,
-	}, err
+	}
 }
 
 func (b *box) printRecords(args []string) error {
@@ -211,26 +211,43 @@ func (b *box) printRecords(args []string) error {
 	if err != nil {
 		return err
 	}
-	return b.list(uids, func(m *index.Mailbox, l *list, _ index.RecordNo, r *index.Record) error {
-		j, err := indexRecord(m, r)
+	l := newList(b.out)
+	err = b.opened(func(m *index.Mailbox) error {
+		h, err := m.HeaderFile()
 		if err != nil {
 			return err
 		}
-		if !b.out.text() {
-			return l.add(j)
-		}
-		flags := j.Flags
-		for _, state := range []struct {
-			on   bool
-			word string
-		}{{j.Expunged, "(expunged)"}, {j.Unlinked, "(unlinked)"}, {j.Archived, "(archived)"}} {
-			if state.on {
-				flags = append(flags, state.word)
+		return b.records(m, uids, func(_ index.RecordNo, r *index.Record) error { return b.printRecord(l, h, r) })
+	}, func(h *index.HeaderFile, f *index.File) error {
+		for e, err := range f.Records(1) {
+			if err == nil && (len(uids) == 0 || slices.Contains(uids, e.UID)) {
+				err = b.printRecord(l, h, &e.Record)
+			}
+			if err != nil && !errors.Is(err, index.ErrDamaged) {
+				return err
 			}
 		}
-		_, err = fmt.Fprintf(l.w, "%d\t%d\t%d\t%d\t%s\t%s\n", j.UID, j.InternalDate, j.Size, j.ModSeq, j.GUID, strings.Join(flags, " "))
-		return err
+		return nil
 	})
+	return errors.Join(err, l.end())
+}
+
+func (b *box) printRecord(l *list, h *index.HeaderFile, r *index.Record) error {
+	j := indexRecord(h, r)
+	if !b.out.text() {
+		return l.add(j)
+	}
+	flags := j.Flags
+	for _, state := range []struct {
+		on   bool
+		word string
+	}{{j.Expunged, "(expunged)"}, {j.Unlinked, "(unlinked)"}, {j.Archived, "(archived)"}} {
+		if state.on {
+			flags = append(flags, state.word)
+		}
+	}
+	_, err := fmt.Fprintf(l.w, "%d\t%d\t%d\t%d\t%s\t%s\n", j.UID, j.InternalDate, j.Size, j.ModSeq, j.GUID, strings.Join(flags, " "))
+	return err
 }
 
 // list prints something for each of the records with the UIDs given, all of them if none is.

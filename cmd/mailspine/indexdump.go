@@ -90,15 +90,16 @@ func (d *indexDump) records(h index.Header, at int64) error {
 		}
 		at += step
 	}
-	if at == d.size {
+	want := int64(h.Version.HeaderSize()) + int64(h.NumRecords)*step
+	if at == d.size && at >= want {
 		return nil
 	}
 	rest := make([]byte, min(d.size-at, 4096))
 	if err := d.read(rest, at); err != nil {
 		return err
 	}
-	if want := int64(h.Version.HeaderSize()) + int64(h.NumRecords)*step; d.size < want {
-		return d.span("a record, cut off", at, d.size-at, rest, nil, fmt.Sprintf("with num_records %d the file has %d bytes", h.NumRecords, want))
+	if d.size < want {
+		return d.span("records, cut off", at, d.size-at, rest, nil, fmt.Sprintf("with num_records %d the file has %d bytes", h.NumRecords, want))
 	}
 	return d.span("bytes after the last record", at, d.size-at, rest, nil, "")
 }

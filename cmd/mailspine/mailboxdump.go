@@ -59,18 +59,22 @@ func (f *storeFlags) undumpCommand(s streams) *cobra.Command {
 		if out != "" {
 			st.path = out
 		}
+		in := bufio.NewReader(&interruptible{ctx: st.ctx, in: st.streams.in})
+		if _, err := in.Peek(1); err != nil { // a dump that failed must not pass for one of an empty list
+			return fmt.Errorf("read the dump from standard input: %w", err)
+		}
 		opts := st.opts
 		opts.DB.Create = true
 		l, err := mboxdb.Open(st.ctx, st.path, opts)
 		if err != nil {
 			return err
 		}
-		n, err := l.Undump(st.ctx, bufio.NewReader(&interruptible{ctx: st.ctx, in: st.streams.in}))
+		n, err := l.Undump(st.ctx, in)
 		if err := errors.Join(err, l.Close()); err != nil {
 			if errors.Is(err, mboxdb.ErrExists) {
-				return &advisedError{err, "write a new file with --out"}
+				return &advisedError{err, "there are records in " + st.path + " already, and they stay; write a new file with --out"}
 			}
-			return err
+			return &advisedError{err, st.path + " was left without the records; run it again with a whole dump"}
 		}
 		return st.out.report(undumped{st.path, n}, "%s: %s", st.path, plural(n, "record"))
 	})

@@ -51,11 +51,11 @@ func (b *box) listMessages([]string) error {
 			return nil
 		}
 		sequence++
-		rec, err := indexRecord(m, r)
+		h, err := m.HeaderFile()
 		if err != nil {
 			return err
 		}
-		j := listedMessageJSON{sequence, rec, subject(m, r, &p), m.Place().Message(r)}
+		j := listedMessageJSON{sequence, indexRecord(h, r), subject(m, r, &p), m.Place().Message(r)}
 		if !b.out.text() {
 			return l.add(j)
 		}

@@ -22,8 +22,13 @@ func TestOpenBesideLease(t *testing.T) {
 	}
 	const wait = 50 * time.Millisecond
 	began := time.Now()
-	time.AfterFunc(wait, func() { _, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) })
+	returned := make(chan struct{})
+	time.AfterFunc(wait, func() {
+		defer close(returned)
+		_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	})
 	g, err := vfs.OS().Open(name, vfs.ReadWrite, 0)
+	<-returned
 	require.NoError(t, err)
 	require.NoError(t, g.Close())
 	require.GreaterOrEqual(t, time.Since(began), wait)
