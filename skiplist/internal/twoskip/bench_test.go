@@ -30,11 +30,11 @@ var bigFile = sync.OnceValues(func() (log, checkpoint *disk) {
 	put64(b, offSize, int64(len(b)))
 	put64(b, offRecords, n)
 	fixHeader(b)
-	log = &disk{b: b}
+	log = &disk{Codec: New(), B: b}
 	var t tb
-	log.h, log.live, _ = replayed(&t, log.view(), codec.ReplayOptions{})
+	log.H, log.Live, _ = replayed(&t, log.View(), codec.ReplayOptions{})
 	c := *log
-	c.rewrite(&t)
+	c.Rewrite(&t)
 	return log, &c
 })
 
@@ -45,10 +45,10 @@ func (*tb) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args..
 func (*tb) FailNow()                          { panic("failed") }
 
 func benchmarkReplay(b *testing.B, d *disk) {
-	v := d.view()
+	v := d.View()
 	for b.Loop() {
 		ed := tree.Edit(tree.Tree{}, lookup(v))
-		log, err := New().Replay(v, d.h, codec.ReplayOptions{}, ed)
+		log, err := New().Replay(v, d.H, codec.ReplayOptions{}, ed)
 		if err != nil || log.State != codec.Clean || ed.Len() != 1_000_000 {
 			b.Fatal(err, log, ed.Len())
 		}
@@ -72,7 +72,7 @@ func BenchmarkReplayLog(b *testing.B) {
 func BenchmarkCheckLinks(b *testing.B) {
 	_, d := bigFile()
 	for b.Loop() {
-		err := New().CheckLinks(d.view(), d.h, d.live, func(w codec.WrongLink) bool { b.Fatal(w); return false })
+		err := New().CheckLinks(d.View(), d.H, d.Live, func(w codec.WrongLink) bool { b.Fatal(w); return false })
 		require.NoError(b, err)
 	}
 }
@@ -81,7 +81,7 @@ func BenchmarkCheckLinks(b *testing.B) {
 func BenchmarkRewrite(b *testing.B) {
 	d, _ := bigFile()
 	for b.Loop() {
-		w, err := New().Rewrite(d.view(), d.h, d.live, noTime, func([]byte) error { return nil })
+		w, err := New().Rewrite(d.View(), d.H, d.Live, noTime, func([]byte) error { return nil })
 		require.NoError(b, err)
 		require.Equal(b, 1_000_000, w.Live.Len())
 	}
@@ -93,13 +93,13 @@ func BenchmarkSeal(b *testing.B) {
 	for _, n := range []int{1, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			rnd := rand.New(rand.NewPCG(2, 2))
-			d.random = rnd.Uint64
+			d.Random = rnd.Uint64
 			for b.Loop() {
 				var ops []op
 				for range n {
 					ops = append(ops, set(fmt.Sprintf("user.u%06d.new", rnd.IntN(1_000_000)), "value"))
 				}
-				d.plan(b, ops...)
+				plan(b, d, ops...)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/put")
 		})
@@ -110,9 +110,9 @@ func BenchmarkSeal(b *testing.B) {
 func BenchmarkSealDeletes(b *testing.B) {
 	_, d := bigFile()
 	for b.Loop() {
-		v := d.view()
-		txn := &codec.Txn{View: v, Header: d.h, Compare: bytes.Compare}
-		ed := tree.Edit(d.live, lookup(v))
+		v := d.View()
+		txn := &codec.Txn{View: v, Header: d.H, Compare: bytes.Compare}
+		ed := tree.Edit(d.Live, lookup(v))
 		for i := range 100_000 {
 			key := fmt.Appendf(nil, "user.u%06d.folder", i*10)
 			at, _ := ed.Seek(key)

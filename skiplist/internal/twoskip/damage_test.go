@@ -20,11 +20,11 @@ func history(t *testing.T) (*disk, [][]string) {
 	d, m := newDisk(11), model{}
 	for i := range 12 {
 		ops := []op{set(fmt.Sprintf("user.u%02d", i), strings.Repeat("v", i*7))}
-		d.commit(t, ops...)
-		m.apply(ops)
+		d.Commit(t, ops...)
+		m.Apply(ops)
 	}
-	d.rewrite(t)
-	states := [][]string{nil, m.list()}
+	d.Rewrite(t)
+	states := [][]string{nil, m.List(New())}
 	for _, ops := range [][]op{
 		{set("user.u03", "again"), set("user.zz", "last")},
 		{del("user.u05"), del("user.u06"), set("user.u055", "between")},
@@ -32,11 +32,11 @@ func history(t *testing.T) (*disk, [][]string) {
 		{set("user.u05", "back"), del("user.u11")},
 		{del("user.u00")},
 	} {
-		d.commit(t, ops...)
-		m.apply(ops)
-		states = append(states, m.list())
+		d.Commit(t, ops...)
+		m.Apply(ops)
+		states = append(states, m.List(New()))
 	}
-	requireSound(t, d.b, m.list())
+	requireSound(t, d.B, m.List(New()))
 	return d, states
 }
 
@@ -73,12 +73,12 @@ func salvaged(t *testing.T, b []byte, uncommitted bool) ([]string, codec.Log) {
 
 // owner is the record that the byte at off belongs to, as "key=value"; empty if it is none or not live.
 func owner(t *testing.T, d *disk, off int64) string {
-	v := d.view()
-	for c := d.live.First(); c.Ref() != 0; c.Next() {
+	v := d.View()
+	for c := d.Live.First(); c.Ref() != 0; c.Next() {
 		rec, _, err := parser{v, v.End()}.whole(c.Ref().Offset())
 		require.NoError(t, err)
 		if off >= rec.off && off < rec.off+rec.size {
-			return pairs(t, v, d.live)[slices.Index(refs(d.live), c.Ref())]
+			return pairs(t, v, d.Live)[slices.Index(refs(d.Live), c.Ref())]
 		}
 	}
 	return ""
@@ -101,10 +101,10 @@ func TestEveryBit(t *testing.T) {
 		ever = append(ever, s...)
 	}
 	silent := 0
-	for off := range int64(len(d.b)) {
+	for off := range int64(len(d.B)) {
 		hit := owner(t, d, off)
 		for bit := range 8 {
-			b := slices.Clone(d.b)
+			b := slices.Clone(d.B)
 			b[off] ^= 1 << bit
 			got, wrong := found(t, b)
 			if !wrong {
@@ -132,8 +132,8 @@ func TestEveryBit(t *testing.T) {
 // TestTruncatedEverywhere cuts a file at every byte.
 func TestTruncatedEverywhere(t *testing.T) {
 	d, states := history(t)
-	for n := range len(d.b) {
-		b := d.b[:n:n]
+	for n := range len(d.B) {
+		b := d.B[:n:n]
 		requireSpans(t, b, false)
 		v := mapped(b)
 		h, err := New().ReadHeader(v)
@@ -156,9 +156,9 @@ func TestTruncatedEverywhere(t *testing.T) {
 func TestTail(t *testing.T) {
 	d, states := history(t)
 	last := states[len(states)-1]
-	e := &disk{b: slices.Clone(d.b), h: d.h, live: d.live, random: d.random}
-	e.commit(t, set("x", "1"), del("user.u03"), set("y", "2"))
-	full := e.b[len(d.b):]
+	e := &disk{Codec: New(), B: slices.Clone(d.B), H: d.H, Live: d.Live, Random: d.Random}
+	e.Commit(t, set("x", "1"), del("user.u03"), set("y", "2"))
+	full := e.B[len(d.B):]
 	for _, c := range []struct {
 		name        string
 		tail        []byte
@@ -172,13 +172,13 @@ func TestTail(t *testing.T) {
 		{"within its COMMIT", full[:len(full)-1], 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := append(slices.Clone(d.b), c.tail...)
+			b := append(slices.Clone(d.B), c.tail...)
 			v := mapped(b)
 			_, live, log := replayed(t, v, codec.ReplayOptions{})
 			require.Equal(t, last, pairs(t, v, live))
 			require.Equal(t, codec.Torn, log.State)
-			require.Equal(t, d.h.End, log.End)
-			require.Equal(t, d.h.End, log.Offset)
+			require.Equal(t, d.H.End, log.End)
+			require.Equal(t, d.H.End, log.Offset)
 			require.Equal(t, c.uncommitted, log.Uncommitted)
 			requireSpans(t, b, false)
 			got, log := salvaged(t, b, false)
@@ -196,8 +196,8 @@ func TestTail(t *testing.T) {
 		})
 	}
 	// Zeros where something was committed are damage.
-	for n := 8; n < len(d.b)-emptySize; n += 8 {
-		b := slices.Clone(d.b)
+	for n := 8; n < len(d.B)-emptySize; n += 8 {
+		b := slices.Clone(d.B)
 		clear(b[len(b)-n:])
 		_, _, log := replayed(t, mapped(b), codec.ReplayOptions{})
 		require.Equal(t, codec.Damaged, log.State)
@@ -296,35 +296,35 @@ func TestImpossibleRecords(t *testing.T) {
 // TestHalfATransactionIsNone has the second change of a transaction make no sense: the first must not show.
 func TestHalfATransactionIsNone(t *testing.T) {
 	d := built(t, []op{set("a", "1"), set("b", "2"), set("c", "3")})
-	want := contents(t, d.b)
-	v := &codec.View{Path: "db", Size: d.h.End, Mem: d.b}
+	want := contents(t, d.B)
+	v := &codec.View{Path: "db", Size: d.H.End, Mem: d.B}
 	txn := &codec.Txn{View: v, Random: levels(1, 1)}
 	_, err := New().Put(txn, []byte("b"), []byte("new"), 0)
 	require.NoError(t, err)
 	_, err = New().Put(txn, []byte("d"), []byte("new"), 0)
 	require.NoError(t, err)
-	b := append(slices.Clone(d.b), v.Tail...)
+	b := append(slices.Clone(d.B), v.Tail...)
 	b = appendMark(b, typeDelete, 0)                        // d goes
-	b = appendMark(b, typeDelete, refs(d.live)[0].Offset()) // nothing stands before a
-	b = appendMark(b, typeCommit, d.h.End)
+	b = appendMark(b, typeDelete, refs(d.Live)[0].Offset()) // nothing stands before a
+	b = appendMark(b, typeCommit, d.H.End)
 	put64(b, offSize, int64(len(b)))
 	fixHeader(b)
 	v = mapped(b)
 	_, live, log := replayed(t, v, codec.ReplayOptions{})
 	require.Equal(t, codec.Damaged, log.State)
-	require.Equal(t, d.h.End, log.End)
+	require.Equal(t, d.H.End, log.End)
 	require.Equal(t, want, pairs(t, v, live))
 }
 
 // TestDisorder has checkpointed records out of order noticed.
 func TestDisorder(t *testing.T) {
 	d := built(t, []op{set("a", "1"), set("B", "2"), set("c", "3")})
-	d.rewrite(t)
-	v := d.view()
+	d.Rewrite(t)
+	v := d.View()
 	look := lookup(v)
 	look.Compare = func(a, b []byte) int { return strings.Compare(strings.ToLower(string(a)), strings.ToLower(string(b))) }
 	ed := tree.Edit(tree.Tree{}, look)
-	log, err := New().Replay(v, d.h, codec.ReplayOptions{}, ed)
+	log, err := New().Replay(v, d.H, codec.ReplayOptions{}, ed)
 	require.NoError(t, err)
 	require.True(t, log.Disorder)
 	require.Equal(t, []string{"a=1", "B=2", "c=3"}, pairs(t, v, ed.Tree()))

@@ -13,16 +13,16 @@ import (
 
 func seeds(f *testing.F) {
 	d := newDisk(1)
-	f.Add(d.b, false)
-	d.commit(f, set("a", "1"), set("b", strings.Repeat("2", 500)), set("c", "3"))
-	d.commit(f, del("b"), set("d", "4"))
-	d.commit(f, del("d"))
-	f.Add(d.b, false)
-	f.Add(d.b, true)
-	p, _ := d.plan(f, set("e", "5"), del("a"))
-	f.Add(perform(perform(d.b, p.Phases[0]), p.Phases[1]), true)
-	d.rewrite(f)
-	f.Add(d.b, true)
+	f.Add(d.B, false)
+	d.Commit(f, set("a", "1"), set("b", strings.Repeat("2", 500)), set("c", "3"))
+	d.Commit(f, del("b"), set("d", "4"))
+	d.Commit(f, del("d"))
+	f.Add(d.B, false)
+	f.Add(d.B, true)
+	p, _ := plan(f, d, set("e", "5"), del("a"))
+	f.Add(perform(perform(d.B, p.Phases[0]), p.Phases[1]), true)
+	d.Rewrite(f)
+	f.Add(d.B, true)
 }
 
 // mended makes the checksums right of what looks like records, one after the other, so that a fuzzer gets past them.
@@ -69,9 +69,9 @@ func FuzzReplay(f *testing.F) {
 			live := ed.Tree()
 			want := pairs(t, v, live)
 			_ = New().CheckLinks(v, h, live, func(codec.WrongLink) bool { return true })
-			d := &disk{b: b, h: h, live: live, random: levels(1)}
-			d.rewrite(t)
-			requireSound(t, d.b, want)
+			d := &disk{Codec: New(), B: b, H: h, Live: live, Random: levels(1)}
+			d.Rewrite(t)
+			requireSound(t, d.B, want)
 			if opt.Salvage || log.State == codec.Damaged {
 				continue
 			}

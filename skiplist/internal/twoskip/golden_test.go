@@ -50,26 +50,26 @@ func TestGoldenTransactions(t *testing.T) {
 		24000000 00000000 00000000000001f0 8b13bff2 00000000`)
 	be.PutUint32(want[0x148:], checksum(want[0x40:0x148]))
 	d := newDisk(1)
-	d.random = levels(3, 2)
-	d.commit(t, set("apple", "red"))
-	d.commit(t, set("apple", "green"))
-	d.commit(t, del("apple"))
-	require.Equal(t, hex.Dump(want), hex.Dump(d.b))
-	requireSound(t, d.b, nil)
+	d.Random = levels(3, 2)
+	d.Commit(t, set("apple", "red"))
+	d.Commit(t, set("apple", "green"))
+	d.Commit(t, del("apple"))
+	require.Equal(t, hex.Dump(want), hex.Dump(d.B))
+	requireSound(t, d.B, nil)
 }
 
 func TestLongLengths(t *testing.T) {
 	d := newDisk(1)
-	d.random = levels(4, 1)
-	d.commit(t, set(strings.Repeat("k", 70000), "value"))
-	require.Equal(t, unhex(t, "2b04 ffff 00000005 0000000000011170"), d.b[emptySize:emptySize+16])
-	off := len(d.b)
-	d.commit(t, set(strings.Repeat("j", 65534), "v"))
-	for string(d.b[off:off+8]) == blank {
+	d.Random = levels(4, 1)
+	d.Commit(t, set(strings.Repeat("k", 70000), "value"))
+	require.Equal(t, unhex(t, "2b04 ffff 00000005 0000000000011170"), d.B[emptySize:emptySize+16])
+	off := len(d.B)
+	d.Commit(t, set(strings.Repeat("j", 65534), "v"))
+	for string(d.B[off:off+8]) == blank {
 		off += 8
 	}
-	require.Equal(t, unhex(t, "2b01 fffe"), d.b[off:off+4])
-	requireSound(t, d.b, []string{strings.Repeat("j", 65534) + "=v", strings.Repeat("k", 70000) + "=value"})
+	require.Equal(t, unhex(t, "2b01 fffe"), d.B[off:off+4])
+	requireSound(t, d.B, []string{strings.Repeat("j", 65534) + "=v", strings.Repeat("k", 70000) + "=value"})
 
 	// Nobody can afford a value of 4 GiB in a test; its head can be had.
 	head := appendHead(nil, typeRecord, 1, 3, longValue+1, []int64{0, 0}, 0)
@@ -112,11 +112,11 @@ func TestFarOffsets(t *testing.T) {
 
 func TestPut(t *testing.T) {
 	d := built(t, []op{set("a", "1")})
-	v := d.view()
-	txn := &codec.Txn{View: v, Header: d.h, Random: levels(1), Compare: lookup(v).Compare}
+	v := d.View()
+	txn := &codec.Txn{View: v, Header: d.H, Random: levels(1), Compare: lookup(v).Compare}
 	_, err := New().Put(txn, nil, []byte("x"), 0)
 	require.ErrorIs(t, err, codec.ErrInvalidKey)
-	old := d.live.First()
+	old := d.Live.First()
 	ref, err := New().Put(txn, []byte("a"), []byte("1"), old.Ref())
 	require.NoError(t, err)
 	require.Equal(t, old.Ref(), ref)
@@ -152,25 +152,25 @@ func TestCheckpoint(t *testing.T) {
 	m := model{}
 	for i := range 3000 {
 		ops := []op{set("user."+string(rune('a'+i%26))+strings.Repeat("x", i%97), strings.Repeat("v", i%211))}
-		d.commit(t, ops...)
-		m.apply(ops)
+		d.Commit(t, ops...)
+		m.Apply(ops)
 	}
-	d.rewrite(t)
-	requireSound(t, d.b, m.list())
-	require.EqualValues(t, 2, d.h.Generation)
-	require.Equal(t, byte(typeCommit), d.b[d.h.End-markSize])
-	require.EqualValues(t, emptySize, u64(d.b, d.h.End-markSize+8))
-	require.LessOrEqual(t, d.h.End-markSize-d.h.LogStart, int64(sector))
-	h, err := New().ReadHeader(d.view())
+	d.Rewrite(t)
+	requireSound(t, d.B, m.List(New()))
+	require.EqualValues(t, 2, d.H.Generation)
+	require.Equal(t, byte(typeCommit), d.B[d.H.End-markSize])
+	require.EqualValues(t, emptySize, u64(d.B, d.H.End-markSize+8))
+	require.LessOrEqual(t, d.H.End-markSize-d.H.LogStart, int64(sector))
+	h, err := New().ReadHeader(d.View())
 	require.NoError(t, err)
-	require.Equal(t, d.h, h)
-	again := d.b
-	d.rewrite(t)
-	require.Equal(t, len(again), len(d.b))
+	require.Equal(t, d.H, h)
+	again := d.B
+	d.Rewrite(t)
+	require.Equal(t, len(again), len(d.B))
 
 	e := newDisk(1)
-	e.rewrite(t)
-	requireSound(t, e.b, nil)
-	e.commit(t, set("a", "b"))
-	requireSound(t, e.b, []string{"a=b"})
+	e.Rewrite(t)
+	requireSound(t, e.B, nil)
+	e.Commit(t, set("a", "b"))
+	requireSound(t, e.B, []string{"a=b"})
 }

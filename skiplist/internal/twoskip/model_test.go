@@ -38,8 +38,8 @@ func TestModel(t *testing.T) {
 		m := model{}
 		var earlier *disk
 		commit := func(ops []op) {
-			d.commit(t, ops...)
-			m.apply(ops)
+			d.Commit(t, ops...)
+			m.Apply(ops)
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"commit": func(t *rapid.T) { commit(genOps.Draw(t, "ops")) },
@@ -51,33 +51,33 @@ func TestModel(t *testing.T) {
 				commit(ops)
 			},
 			"checkpoint": func(t *rapid.T) {
-				d.rewrite(t)
+				d.Rewrite(t)
 				earlier = nil
 			},
 			"remember": func(*rapid.T) {
-				earlier = &disk{b: slices.Clone(d.b), h: d.h, live: d.live}
+				earlier = &disk{Codec: New(), B: slices.Clone(d.B), H: d.H, Live: d.Live}
 			},
 			"goOn": func(t *rapid.T) {
 				if earlier == nil {
 					return
 				}
-				v := d.view()
-				ed := tree.Edit(earlier.live, lookup(v))
-				log, err := New().Replay(v, d.h, codec.ReplayOptions{From: earlier.h.End}, ed)
+				v := d.View()
+				ed := tree.Edit(earlier.Live, lookup(v))
+				log, err := New().Replay(v, d.H, codec.ReplayOptions{From: earlier.H.End}, ed)
 				require.NoError(t, err)
-				require.Equal(t, codec.Log{End: int64(len(d.b))}, log)
-				require.Equal(t, m.list(), pairs(t, v, ed.Tree()))
+				require.Equal(t, codec.Log{End: int64(len(d.B))}, log)
+				require.Equal(t, m.List(New()), pairs(t, v, ed.Tree()))
 			},
 			"unmapped": func(t *rapid.T) {
-				v := unmapped(d.b)
+				v := unmapped(d.B)
 				_, live, log := replayed(t, v, codec.ReplayOptions{Salvage: rapid.Bool().Draw(t, "salvage")})
-				require.Equal(t, codec.Log{End: int64(len(d.b))}, log)
-				require.Equal(t, m.list(), pairs(t, v, live))
+				require.Equal(t, codec.Log{End: int64(len(d.B))}, log)
+				require.Equal(t, m.List(New()), pairs(t, v, live))
 			},
 			"": func(t *rapid.T) {
-				requireSound(t, d.b, m.list())
-				requireSpans(t, d.b, true)
-				require.Equal(t, m.list(), pairs(t, d.view(), d.live))
+				requireSound(t, d.B, m.List(New()))
+				requireSpans(t, d.B, true)
+				require.Equal(t, m.List(New()), pairs(t, d.View(), d.Live))
 			},
 		})
 	})
@@ -98,17 +98,17 @@ func TestLongTransactions(t *testing.T) {
 			}
 		}
 		before := maps.Clone(m)
-		d.commit(t, ops...)
-		m.apply(ops)
-		requireSound(t, d.b, m.list())
+		d.Commit(t, ops...)
+		m.Apply(ops)
+		requireSound(t, d.B, m.List(New()))
 
 		// Without its COMMIT it must be as if it had never been.
-		b := slices.Clone(d.b)
+		b := slices.Clone(d.B)
 		b[len(b)-1] ^= 1
 		v := mapped(b)
 		_, live, log := replayed(t, v, codec.ReplayOptions{})
 		require.Equal(t, codec.Damaged, log.State)
-		require.Equal(t, before.list(), pairs(t, v, live))
+		require.Equal(t, before.List(New()), pairs(t, v, live))
 	}
 }
 
@@ -116,8 +116,8 @@ func TestLongTransactions(t *testing.T) {
 func TestSealDoesNotCareForOrder(t *testing.T) {
 	d, m := newDisk(9), model{}
 	base := []op{set("b", "1"), set("d", "1"), set("f", "1"), set("h", "1")}
-	d.commit(t, base...)
-	m.apply(base)
+	d.Commit(t, base...)
+	m.Apply(base)
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for range 300 {
 		var ops []op
@@ -129,8 +129,8 @@ func TestSealDoesNotCareForOrder(t *testing.T) {
 				ops = append(ops, set(key, string(rune('0'+rnd.IntN(3)))))
 			}
 		}
-		d.commit(t, ops...)
-		m.apply(ops)
-		requireSound(t, d.b, m.list())
+		d.Commit(t, ops...)
+		m.Apply(ops)
+		requireSound(t, d.B, m.List(New()))
 	}
 }

@@ -42,44 +42,44 @@ func spoil(t *testing.T, b []byte, key string) []byte {
 func TestRecovery2Defects(t *testing.T) {
 	t.Run("delete takes the right key", func(t *testing.T) {
 		d := built(t, []op{set("a", "1"), set("b", "2"), set("c", "3")}, []op{del("b")})
-		got, log := salvaged(t, d.b, false)
+		got, log := salvaged(t, d.B, false)
 		require.Equal(t, []string{"a=1", "c=3"}, got)
 		require.Equal(t, codec.Clean, log.State)
 	})
 	t.Run("delete of the last key", func(t *testing.T) {
 		d := built(t, []op{set("a", "1"), set("b", "2")}, []op{del("b")})
-		got, _ := salvaged(t, d.b, false)
+		got, _ := salvaged(t, d.B, false)
 		require.Equal(t, []string{"a=1"}, got)
 	})
 	t.Run("several operations in a transaction", func(t *testing.T) {
 		d := built(t, []op{set("a", "1"), set("b", "22222222222222222222"), set("c", "3")}, []op{del("b"), set("d", "4"), del("a"), set("bb", "5")})
-		got, _ := salvaged(t, d.b, false)
+		got, _ := salvaged(t, d.B, false)
 		require.Equal(t, []string{"bb=5", "c=3", "d=4"}, got)
 	})
 	t.Run("nothing to rescue", func(t *testing.T) {
 		d := built(t, []op{set("a", "1")}, []op{del("a")})
-		got, _ := salvaged(t, d.b, false)
+		got, _ := salvaged(t, d.B, false)
 		require.Empty(t, got)
-		clear(d.b[emptySize:])
-		got, log := salvaged(t, d.b, false)
+		clear(d.B[emptySize:])
+		got, log := salvaged(t, d.B, false)
 		require.Empty(t, got)
 		require.Equal(t, codec.Damaged, log.State)
 	})
 	t.Run("generation goes on", func(t *testing.T) {
 		d := built(t, []op{set("a", "1")})
-		d.h.Generation = 41
-		d.rewrite(t)
-		require.EqualValues(t, 42, d.h.Generation)
+		d.H.Generation = 41
+		d.Rewrite(t)
+		require.EqualValues(t, 42, d.H.Generation)
 	})
 	t.Run("goes on after the first unreadable record", func(t *testing.T) {
 		d := built(t, []op{set("a", "1")}, []op{set("b", "2")}, []op{set("c", "3")})
-		got, log := salvaged(t, spoil(t, d.b, "b"), false)
+		got, log := salvaged(t, spoil(t, d.B, "b"), false)
 		require.Equal(t, []string{"a=1", "c=3"}, got)
 		require.Equal(t, codec.Damaged, log.State)
 	})
 	t.Run("one unreadable record does not take its transaction along", func(t *testing.T) {
 		d := built(t, []op{set("a", "1"), set("b", "2"), set("c", "3")})
-		got, _ := salvaged(t, spoil(t, d.b, "b"), false)
+		got, _ := salvaged(t, spoil(t, d.B, "b"), false)
 		require.Equal(t, []string{"a=1", "c=3"}, got)
 	})
 	t.Run("fillers are passed over", func(t *testing.T) {
@@ -88,22 +88,22 @@ func TestRecovery2Defects(t *testing.T) {
 			txns = append(txns, []op{set(string(rune('a'+i%26)), string(rune('a'+i%25)))})
 		}
 		d := built(t, txns...)
-		require.Contains(t, string(d.b), blank)
-		got, _ := salvaged(t, d.b, false)
-		require.Equal(t, contents(t, d.b), got)
+		require.Contains(t, string(d.B), blank)
+		got, _ := salvaged(t, d.B, false)
+		require.Equal(t, contents(t, d.B), got)
 	})
 }
 
 // TestSalvageWithoutHeader spoils the header; the COMMITs tell what was committed.
 func TestSalvageWithoutHeader(t *testing.T) {
 	d := built(t, []op{set("a", "1"), set("b", "2")}, []op{del("a")}, []op{set("c", "3")})
-	d.b[30] ^= 1
-	got, log := salvaged(t, d.b, false)
+	d.B[30] ^= 1
+	got, log := salvaged(t, d.B, false)
 	require.Equal(t, []string{"b=2", "c=3"}, got)
 	require.Equal(t, codec.Clean, log.State)
-	require.EqualValues(t, len(d.b), log.End)
+	require.EqualValues(t, len(d.B), log.End)
 
-	cut := d.b[:len(d.b)-markSize]
+	cut := d.B[:len(d.B)-markSize]
 	got, log = salvaged(t, cut, false)
 	require.Equal(t, []string{"b=2"}, got)
 	require.Equal(t, codec.Torn, log.State)
@@ -111,11 +111,11 @@ func TestSalvageWithoutHeader(t *testing.T) {
 	got, _ = salvaged(t, cut, true)
 	require.Equal(t, []string{"b=2", "c=3"}, got)
 
-	clear(d.b[:emptySize])
-	v := mapped(d.b)
+	clear(d.B[:emptySize])
+	v := mapped(d.B)
 	_, err := New().ReadHeader(v)
 	require.ErrorIs(t, err, codec.ErrNotDatabase)
-	got, _ = salvaged(t, d.b, false)
+	got, _ = salvaged(t, d.B, false)
 	require.Equal(t, []string{"b=2", "c=3"}, got)
 }
 
@@ -123,20 +123,20 @@ func TestSalvageWithoutHeader(t *testing.T) {
 func TestValuesAreNotRecords(t *testing.T) {
 	inner := built(t, []op{set("fake", "record")})
 	for pad := range 8 {
-		value := string(make([]byte, pad)) + string(inner.b)
+		value := string(make([]byte, pad)) + string(inner.B)
 		d := built(t, []op{set("a", "1"), set("box", value), set("c", "3")})
-		at := recordOf(t, d.b, "box")
-		rec, _, err := parser{d.view(), int64(len(d.b))}.whole(at)
+		at := recordOf(t, d.B, "box")
+		rec, _, err := parser{d.View(), int64(len(d.B))}.whole(at)
 		require.NoError(t, err)
 		for name, off := range map[string]int64{"value": at + rec.size - 1, "pointers": rec.slotOff(1) + 7, "checksum": rec.crcHeadOff(), "last": at + rec.head - 1} {
-			b := slices.Clone(d.b)
+			b := slices.Clone(d.B)
 			b[off] ^= 1
 			got, log := salvaged(t, b, false)
 			require.Equal(t, codec.Damaged, log.State)
 			require.Equal(t, []string{"a=1", "c=3"}, got, name)
 			requireSpans(t, b, false)
 		}
-		got, _ := salvaged(t, d.b[:at+rec.size-16], true)
+		got, _ := salvaged(t, d.B[:at+rec.size-16], true)
 		require.Equal(t, []string{"a=1"}, got)
 	}
 }
@@ -151,10 +151,10 @@ func TestDoubtfulDeletes(t *testing.T) {
 		var offs []int64
 		for range 30 {
 			ops := randomOps(rnd, 25)
-			d.commit(t, ops...)
-			m.apply(ops)
+			d.Commit(t, ops...)
+			m.Apply(ops)
 		}
-		p := parser{d.view(), int64(len(d.b))}
+		p := parser{d.View(), int64(len(d.B))}
 		for off := int64(emptySize); off < p.end; {
 			if off = p.skipBlanks(off); off == p.end {
 				break
@@ -164,11 +164,11 @@ func TestDoubtfulDeletes(t *testing.T) {
 			offs = append(offs, off)
 			off += rec.size
 		}
-		want := m.list()
+		want := m.List(New())
 		for range 8 {
 			at := offs[rnd.IntN(len(offs))]
 			hit := owner(t, d, at)
-			b := slices.Clone(d.b)
+			b := slices.Clone(d.B)
 			b[at+8+int64(rnd.IntN(8))] ^= 8
 			got, log := salvaged(t, b, false)
 			require.Equal(t, codec.Damaged, log.State)
@@ -193,7 +193,7 @@ func TestDoubtfulDeletes(t *testing.T) {
 // that leads to it; that of b names the lost record, so that b is kept.
 func TestSalvageInDoubt(t *testing.T) {
 	d := built(t, []op{set("a", "1"), set("b", "2")}, []op{set("c", "3"), del("a")}, []op{set("d", "4"), del("b")})
-	b := slices.Clone(d.b)
+	b := slices.Clone(d.B)
 	at := recordOf(t, b, "c")
 	for i := at; i < at+40; i++ {
 		b[i] = 0xff

@@ -20,13 +20,13 @@ func TestTornHeader(t *testing.T) {
 		if i%3 == 0 {
 			ops = append(ops, del(fmt.Sprint("k", i-1)))
 		}
-		before := m.list()
-		p, _ := d.plan(t, ops...)
-		m.apply(ops)
+		before := m.List(New())
+		p, _ := plan(t, d, ops...)
+		m.Apply(ops)
 		if i == 0 || i > 150 && i < 156 || i == 299 {
-			tearHeaders(t, d.b, p, before, m.list())
+			tearHeaders(t, d.B, p, before, m.List(New()))
 		}
-		d.commit(t, ops...)
+		d.Commit(t, ops...)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestTornDummy(t *testing.T) {
 	d, states := history(t)
 	want := states[len(states)-1]
 	for at := offDummy; at < emptySize; at++ {
-		b := slices.Clone(d.b)
+		b := slices.Clone(d.B)
 		b[at] ^= 0x41
 		list, wrong := found(t, b)
 		require.True(t, wrong, "byte %#x", at)
