@@ -12,12 +12,15 @@ import (
 )
 
 // oldDisk holds /d/a with the content "old" and another owner, durably.
-func oldDisk(t *testing.T, opts simfs.Options) *simfs.FS {
+func oldDisk(t *testing.T, opts simfs.Options) *simfs.FS { return diskWith(t, opts, "old") }
+
+// diskWith holds /d/a with a content and another owner, durably.
+func diskWith(t *testing.T, opts simfs.Options, content string) *simfs.FS {
 	fs := simfs.New(opts)
 	require.NoError(t, vfs.MkdirAll(fs, "/d", 0o755))
 	f, err := fs.Open("/d/a", vfs.ReadWrite|vfs.Create, 0o600)
 	require.NoError(t, err)
-	_, err = f.WriteAt([]byte("old"), 0)
+	_, err = f.WriteAt([]byte(content), 0)
 	require.NoError(t, err)
 	require.NoError(t, f.Sync())
 	require.NoError(t, f.Close())

@@ -19,17 +19,8 @@ const sparesDir = "/conf/mailspine"
 // fullDisk holds /d/a with the content "0" and another owner, a pool for it, and nothing free: what is freed is taken.
 func fullDisk(t *testing.T, opts simfs.Options) *simfs.FS {
 	opts.Blocks = 64
-	fs := simfs.New(opts)
-	require.NoError(t, vfs.MkdirAll(fs, "/d", 0o755))
+	fs := diskWith(t, opts, "0")
 	require.NoError(t, vfs.MkdirAll(fs, "/conf", 0o755))
-	f, err := fs.Open("/d/a", vfs.ReadWrite|vfs.Create, 0o600)
-	require.NoError(t, err)
-	_, err = f.WriteAt([]byte("0"), 0)
-	require.NoError(t, err)
-	require.NoError(t, f.Sync())
-	require.NoError(t, f.Close())
-	require.NoError(t, fs.SyncDir("/d"))
-	require.NoError(t, fs.Chown("/d/a", 1234, 2345, 0o640))
 	require.NoError(t, vfs.NewSpares(fs, sparesDir).Prepare("/d/a", 100))
 	fs.FillUp(0, true)
 	return fs
