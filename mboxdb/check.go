@@ -15,7 +15,9 @@ import (
 type Finding = finding.Finding
 
 // Check compares the records of the list with each other and with the configuration. It calls found for each finding,
-// in the order of the keys, and changes nothing. What can be wrong with the file itself is for [skiplist.Check].
+// in the order of the keys, and changes nothing. What can be wrong with the file itself is for [skiplist.Check]. With
+// names it looks only at what concerns these mailboxes: their records under names and unique ids, and their reverse ACL
+// keys. A name that is not in the list is an ErrNotFound, which comes after the findings.
 //
 // Invariants of a list in the form of Cyrus 3.6:
 //
@@ -26,10 +28,13 @@ type Finding = finding.Finding
 //  4. A record under a unique id names a mailbox that has this id. (Cyrus leaves others behind: no harm is in them.)
 //  5. With the mark for reverse ACL keys there is one for each mailbox and identifier that should have one, and no other;
 //     without it there is none.
-func (l *List) Check(ctx context.Context, found func(Finding)) error {
+func (l *List) Check(ctx context.Context, found func(Finding), names ...Name) error {
 	return l.View(ctx, func(v *View) error {
 		c := &checker{v: v, found: found}
-		var err error
+		only, err := v.only(names)
+		if err != nil {
+			return err
+		}
 		if c.racl, err = v.s.Has([]byte(raclMarker)); err != nil && !errors.Is(err, skiplist.ErrDamaged) {
 			return err
 		}
@@ -40,11 +45,14 @@ func (l *List) Check(ctx context.Context, found func(Finding)) error {
 			if c.n++; c.n%1024 == 0 && ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+			if !only.concerns(r.Key, r.Value) {
+				continue
+			}
 			if err := c.record(r.Key, r.Value); err != nil {
 				return err
 			}
 		}
-		return nil
+		return only.unknown()
 	})
 }
 

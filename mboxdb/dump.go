@@ -16,25 +16,37 @@ import (
 
 // DumpCyrus writes the list as "ctl_mboxlist -d" of Cyrus 3.6.1 does: one JSON object with a member for each name,
 // tombstones included. It leaves out former names, reverse ACL keys, orphans under unique ids, and what is not UTF-8:
-// [View.Dump] has everything. Records that cannot be read are left out as well, and counted.
-func (v *View) DumpCyrus(w io.Writer) (unreadable int, err error) {
+// [View.Dump] has everything. Records that cannot be read are left out as well, and counted. With names it writes only
+// these members; a name that is not in the list is an ErrNotFound, which comes after the others.
+func (v *View) DumpCyrus(w io.Writer, names ...Name) (unreadable int, err error) {
+	only, err := v.only(names)
+	if err != nil {
+		return 0, err
+	}
+	if only != nil && only.known == 0 {
+		return 0, only.unknown()
+	}
 	out := bufio.NewWriter(w)
 	_, _ = out.WriteString("{")
 	sep := "\n"
-	for rec, err := range v.Entries() {
-		if errors.Is(err, ErrRecord) {
-			unreadable++
+	for r, err := range v.s.Prefix(v.keyPrefix("")) {
+		if err != nil {
+			return unreadable, errors.Join(err, out.Flush()) // without its end nobody takes it for a whole dump
+		}
+		if !only.concerns(r.Key, r.Value) || v.isMark(r.Key) {
 			continue
 		}
+		rec, err := v.decode(r.Key, r.Value)
 		if err != nil {
-			return unreadable, err
+			unreadable++
+			continue
 		}
 		_, _ = out.WriteString(sep)
 		_, _ = out.Write(appendCyrusJSON(nil, rec))
 		sep = ",\n"
 	}
 	_, _ = out.WriteString("\n}\n")
-	return unreadable, out.Flush()
+	return unreadable, errors.Join(out.Flush(), only.unknown())
 }
 
 // appendCyrusJSON writes one member of the object.
@@ -149,8 +161,14 @@ type DumpLine struct {
 }
 
 // Dump writes everything in the list, one JSON object a line, so that [Undump] makes the very same list of it: tombstones,
-// former names, reverse ACL keys, fields that are not understood, and records that cannot be read.
-func (v *View) Dump(w io.Writer) error {
+// former names, reverse ACL keys, fields that are not understood, and records that cannot be read. With names it writes only
+// what concerns these mailboxes, as [List.Check] does; a name that is not in the list is an ErrNotFound, which comes after
+// the others.
+func (v *View) Dump(w io.Writer, names ...Name) error {
+	only, err := v.only(names)
+	if err != nil {
+		return err
+	}
 	out := bufio.NewWriter(w)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
@@ -158,11 +176,14 @@ func (v *View) Dump(w io.Writer) error {
 		if err != nil {
 			return errors.Join(err, out.Flush())
 		}
+		if !only.concerns(r.Key, r.Value) {
+			continue
+		}
 		if err := enc.Encode(v.dumpLine(r)); err != nil {
 			return err
 		}
 	}
-	return out.Flush()
+	return errors.Join(out.Flush(), only.unknown())
 }
 
 func (v *View) dumpLine(r skiplist.Record) DumpLine {

@@ -27,8 +27,15 @@ type Listed struct {
 // List yields the mailboxes that a viewer may see and whose names match one of the patterns, and the levels above others
 // that match, as IMAP's LIST answers: first one's own, then those of other users, then the shared ones, and for an admin
 // the deleted ones. It needs no memory for what it has yielded.
+//
+// An empty pattern alone asks for the separator, as in IMAP: the one answer is the zero Listed, to be sent as \Noselect with
+// the separator of the viewer's namespace.
 func (v *View) List(viewer Viewer, patterns ...string) iter.Seq2[Listed, error] {
 	return func(yield func(Listed, error) bool) {
+		if len(patterns) == 1 && patterns[0] == "" {
+			yield(Listed{}, nil)
+			return
+		}
 		f := &finder{v: v, viewer: viewer, yield: yield}
 		for _, p := range patterns {
 			f.patterns = append(f.patterns, newPattern(p, viewer.Namespace.Separator()))

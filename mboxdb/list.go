@@ -353,6 +353,11 @@ func (v *View) keyPrefix(prefix string) []byte {
 	return append([]byte{nameClass}, prefix...)
 }
 
+// isMark tells a key that is not a name, in a list of an old form.
+func (v *View) isMark(key []byte) bool {
+	return v.l.form != Form36 && len(key) > 0 && key[0] == '$'
+}
+
 // entriesExcept is entries without those that begin with except, which are not read.
 func (v *View) entriesExcept(prefix, except string) iter.Seq2[Record, error] {
 	if v.l.form != Form36 {
@@ -390,7 +395,7 @@ func (v *View) read(records iter.Seq2[skiplist.Record, error], all bool) iter.Se
 				yield(Record{}, err)
 				return
 			}
-			if v.l.form != Form36 && r.Key[0] == '$' {
+			if v.isMark(r.Key) {
 				continue
 			}
 			rec, err := v.decode(r.Key, r.Value)

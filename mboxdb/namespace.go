@@ -127,8 +127,11 @@ func (ns Namespace) Parse(external string) (Name, error) {
 
 // parseDomain finds the domain in which a name stands: for an admin what follows the last "@", else the user's.
 func (ns Namespace) parseDomain(external string) (domain, rest string, err error) {
-	if external == "" || strings.ContainsAny(external, "\x00\x1d\x1e\x1f") {
-		return "", "", fmt.Errorf("%q: %w", external, ErrName)
+	if external == "" {
+		return "", "", fmt.Errorf("%q is empty: %w", external, ErrName)
+	}
+	if i := strings.IndexAny(external, "\x00\x1d\x1e\x1f"); i >= 0 {
+		return "", "", fmt.Errorf("%q has the byte %#02x, which separates names in the list: %w", external, external[i], ErrName)
 	}
 	_, own := ns.splitUser(ns.User)
 	switch {
@@ -147,15 +150,20 @@ func (ns Namespace) parseDomain(external string) (domain, rest string, err error
 func (ns Namespace) split(s string) ([]string, error) {
 	levels := strings.FieldsFunc(s, func(r rune) bool { return r == rune(ns.Separator()) })
 	for i, l := range levels {
-		if strings.ContainsRune(l, '/') || ns.UnixSep && strings.ContainsRune(l, '^') {
-			return nil, fmt.Errorf("%q has a character that is reserved: %w", s, ErrName)
+		reserved := "/"
+		if ns.UnixSep {
+			reserved = "^"
+		}
+		if strings.Contains(l, reserved) {
+			return nil, fmt.Errorf("%q has the character %q, which no name may have where levels are separated by %q: %w",
+				s, reserved, string(ns.Separator()), ErrName)
 		}
 		if !ns.UnixSep {
 			levels[i] = strings.ReplaceAll(l, "^", ".")
 		}
 	}
 	if len(levels) == 0 {
-		return nil, fmt.Errorf("%q has no levels: %w", s, ErrName)
+		return nil, fmt.Errorf("%q is nothing but separators: %w", s, ErrName)
 	}
 	return levels, nil
 }

@@ -156,38 +156,54 @@ func listAgrees(t *testing.T, s *realcyrus.Server, l *List, k int) {
 		viewer.Namespace.User = strings.ReplaceAll(user, "^", ".")
 		viewer.Namespace.Admin = user == "cyrus"
 		c := s.Dial(t, viewer.Namespace.User)
-		patterns := []string{"*", "%", "INBOX", "INBOX*", "%" + sep + "%", "*%", "user" + sep + "*", "user" + sep + "%", "Shared Folders*", "a", "DELETED*"}
+		patterns := []string{"", "*", "%", "INBOX", "INBOX*", "%" + sep + "%", "*%", "user" + sep + "*", "user" + sep + "%", "Shared Folders*", "a", "DELETED*"}
 		for range 170 {
 			patterns = append(patterns, draw(r, pieces))
 		}
 		for _, p := range patterns {
-			answer, err := c.Cmd(`LIST "" %s`, realcyrus.Quote(p))
-			require.NoError(t, err)
-			want := map[string]string{}
-			for _, line := range answer {
-				flags, rest, ok := strings.Cut(strings.TrimPrefix(line, "LIST ("), `) "`+sep+`" `)
-				require.True(t, ok, "%q", line)
-				exists := "exists"
-				if strings.Contains(flags, `\Noselect`) {
-					exists = "level"
-				}
-				want[unquote(rest)] = exists
-			}
-			got := map[string]string{}
-			require.NoError(t, l.View(ctx, func(v *View) error {
-				for line, err := range v.List(viewer, p) {
-					require.NoError(t, err)
-					require.NotContains(t, got, line.Name, "user %q, pattern %q", user, p)
-					got[line.Name] = map[bool]string{true: "exists", false: "level"}[line.Exists]
-				}
-				return nil
-			}))
-			require.Equal(t, want, got, "user %q, pattern %q", user, p)
-			total, found = total+1, found+len(want)
+			n := sameList(t, c, l, viewer, p)
+			total, found = total+1, found+n
 		}
+		// Beside another pattern an empty one does not ask for the separator.
+		sameList(t, c, l, viewer, "", "INBOX")
+		sameList(t, c, l, viewer, "user*", "")
 	}
 	t.Logf("%d patterns, %d names found", total, found)
 	require.GreaterOrEqual(t, total, 500)
+}
+
+// sameList compares an answer of the server to LIST with ours, and returns how many names are in it.
+func sameList(t *testing.T, c *realcyrus.Client, l *List, viewer Viewer, patterns ...string) int {
+	sep := string(viewer.Namespace.Separator())
+	asked := realcyrus.Quote(patterns[0])
+	if len(patterns) > 1 {
+		asked = "(" + asked + " " + realcyrus.Quote(patterns[1]) + ")"
+	}
+	answer, err := c.Cmd(`LIST "" %s`, asked)
+	require.NoError(t, err)
+	want := map[string]string{}
+	for _, line := range answer {
+		flags, rest, ok := strings.Cut(strings.TrimPrefix(line, "LIST ("), `) "`+sep+`" `)
+		require.True(t, ok, "%q", line)
+		exists := "exists"
+		if strings.Contains(flags, `\Noselect`) {
+			exists = "level"
+		}
+		want[unquote(rest)] = exists
+	}
+	got := map[string]string{}
+	require.NoError(t, l.View(ctx, func(v *View) error {
+		for line, err := range v.List(viewer, patterns...) {
+			require.NoError(t, err)
+			require.NotContains(t, got, line.Name, "user %q, patterns %q", viewer.Namespace.User, patterns)
+			got[line.Name] = map[bool]string{true: "exists", false: "level"}[line.Exists]
+		}
+		return nil
+	}))
+	require.Equal(t, want, got, "user %q, patterns %q", viewer.Namespace.User, patterns)
+	_, separator := want[""]
+	require.Equal(t, len(patterns) == 1 && patterns[0] == "", separator, "patterns %q", patterns)
+	return len(want)
 }
 
 func unquote(s string) string {

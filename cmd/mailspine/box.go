@@ -97,14 +97,13 @@ func (f *boxFlags) newBox(cmd *cobra.Command, s streams, arg string) (b *box, er
 	}
 	var rec mboxdb.Record
 	err = st.view(func(_ *mboxdb.List, v *mboxdb.View) (err error) {
-		rec, err = st.find(v, arg, false)
-		return err
+		if rec, err = st.find(v, arg, false); err != nil {
+			return err
+		}
+		return st.filesHere(v, rec)
 	})
 	if err != nil {
 		return nil, st.hint(err)
-	}
-	if rec.Type.Deleted() || rec.Type.Remote() {
-		return nil, fmt.Errorf("%s has no files here: its type is %s", arg, typeText(rec.Type))
 	}
 	b.owner = rec.Name.User(st.opts.Layout.Namespace)
 	b.place, err = index.PlaceOf(st.opts.Layout, rec)

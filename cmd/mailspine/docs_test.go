@@ -201,12 +201,10 @@ func TestReadme(t *testing.T) {
 func inTour(dir string, fields []string) string {
 	for i, f := range fields {
 		switch f {
-		case "NAME":
+		case "NAME", "NAME...", "[NAME...]":
 			fields[i] = "user.fred"
 		case "UID":
 			fields[i] = "1"
-		case "[PATTERN]":
-			fields[i] = "'user.*'"
 		case "PATH":
 			fields[i] = filepath.Join(dir, "spool/uuid/i/d/id-1")
 		case "cyrus.conf":

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -36,7 +35,7 @@ func (ss *session) dump() error {
 		}
 		return p.span(s, bytes)
 	})
-	if err = errors.Join(err, l.end()); err != nil {
+	if err = l.end(err); err != nil {
 		return err
 	}
 	if p.problems > 0 {

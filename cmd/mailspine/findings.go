@@ -5,23 +5,27 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/mailspine/mailspine/internal/finding"
 )
 
 // checked is the JSON of every check.
 type checked struct {
-	Path     string            `json:"path"`
-	Damage   int               `json:"damage"`
-	Errors   int               `json:"errors"`
-	Warnings int               `json:"warnings"`
-	Infos    int               `json:"infos"`
-	Findings []finding.Finding `json:"findings"`
+	Path string `json:"path"`
+	// Mailboxes are the names to which the check was limited.
+	Mailboxes []string          `json:"mailboxes,omitempty"`
+	Damage    int               `json:"damage"`
+	Errors    int               `json:"errors"`
+	Warnings  int               `json:"warnings"`
+	Infos     int               `json:"infos"`
+	Findings  []finding.Finding `json:"findings"`
 }
 
 // printFindings prints what a check of path found, and returns the exit code for it as an error.
-func printFindings(out output, path string, found []finding.Finding) error {
-	c := checked{Path: path, Findings: append([]finding.Finding{}, found...)}
+// With names the check was of these mailboxes alone.
+func printFindings(out output, path string, found []finding.Finding, names ...string) error {
+	c := checked{Path: path, Mailboxes: names, Findings: append([]finding.Finding{}, found...)}
 	code := exitOK
 	for _, f := range found {
 		switch f.Severity {
@@ -45,7 +49,7 @@ func printFindings(out output, path string, found []finding.Finding) error {
 		for _, f := range found {
 			err = errors.Join(err, l.add(f))
 		}
-		err = errors.Join(err, l.end())
+		err = l.end(err)
 	case "json":
 		err = printJSON(out.w, c, false)
 	default:
@@ -61,15 +65,19 @@ func printFindings(out output, path string, found []finding.Finding) error {
 
 func (c checked) print(w io.Writer) {
 	printAll(w, c.Findings)
+	what := c.Path
+	if len(c.Mailboxes) > 0 {
+		what += ": " + strings.Join(c.Mailboxes, ", ")
+	}
 	switch {
 	case c.Damage > 0:
-		fmt.Fprintf(w, "%s: DAMAGED: %s, %s\n", c.Path, plural(c.Damage, "damaged place"), plural(c.Errors+c.Warnings, "warning"))
+		fmt.Fprintf(w, "%s: DAMAGED: %s, %s\n", what, plural(c.Damage, "damaged place"), plural(c.Errors+c.Warnings, "warning"))
 	case c.Errors > 0 || c.Warnings > 0 && c.Findings[0].Line > 0: // a text file: nothing is ever committed to it
-		fmt.Fprintf(w, "%s: %s, %s\n", c.Path, plural(c.Errors, "error"), plural(c.Warnings, "warning"))
+		fmt.Fprintf(w, "%s: %s, %s\n", what, plural(c.Errors, "error"), plural(c.Warnings, "warning"))
 	case c.Warnings > 0:
-		fmt.Fprintf(w, "%s: %s; nothing that was committed is lost\n", c.Path, plural(c.Warnings, "warning"))
+		fmt.Fprintf(w, "%s: %s; nothing that was committed is lost\n", what, plural(c.Warnings, "warning"))
 	default:
-		fmt.Fprintf(w, "%s: fine\n", c.Path)
+		fmt.Fprintf(w, "%s: fine\n", what)
 	}
 }
 

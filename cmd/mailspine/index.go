@@ -229,7 +229,7 @@ func (b *box) printRecords(args []string) error {
 		}
 		return nil
 	})
-	return errors.Join(err, l.end())
+	return l.end(err)
 }
 
 func (b *box) printRecord(l *list, h *index.HeaderFile, r *index.Record) error {
@@ -255,7 +255,7 @@ func (b *box) list(uids []index.UID, each func(m *index.Mailbox, l *list, no ind
 	return b.open(func(m *index.Mailbox) error {
 		l := newList(b.out)
 		err := b.records(m, uids, func(no index.RecordNo, r *index.Record) error { return each(m, l, no, r) })
-		return errors.Join(err, l.end())
+		return l.end(err)
 	})
 }
 

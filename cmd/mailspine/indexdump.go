@@ -24,7 +24,7 @@ func (b *box) dumpIndex([]string) (err error) {
 	}
 	d := indexDump{box: b, file: file, size: info.Size, list: newList(b.out)}
 	d.printer = mapPrinter{w: d.list.w, color: b.out.color}
-	if err := errors.Join(d.run(), d.list.end()); err != nil {
+	if err := d.list.end(d.run()); err != nil {
 		return err
 	}
 	if d.printer.problems > 0 {

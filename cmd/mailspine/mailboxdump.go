@@ -16,25 +16,30 @@ import (
 
 func (f *storeFlags) dumpCommand(s streams) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "dump",
-		Short: "Print the whole list, as ctl_mboxlist -d does",
+		Use:   "dump [NAME...]",
+		Short: "Print the list, as ctl_mboxlist -d does",
 		Long: "Print the whole list as \"ctl_mboxlist -d\" of Cyrus 3.6 does, byte for byte. That form leaves out former names, reverse\n" +
 			"ACL keys and whatever is not understood. With --json everything is printed, one object a line: the key and the value\n" +
 			"of each record (\"key_bytes\" and \"value_bytes\", in base64, where they are not UTF-8), and what it says. mailspine\n" +
-			"mailbox undump reads both.",
-		Args: cobra.NoArgs,
+			"mailbox undump reads both. With NAMEs only what belongs to these mailboxes is printed, not what lies below them.",
+		Args: cobra.ArbitraryArgs,
 	}
-	return f.storeCommand(s, c, storeExits(""), func(st *store, _ []string) error {
-		return st.view(func(_ *mboxdb.List, v *mboxdb.View) error {
+	return f.storeCommand(s, c, storeExits("a NAME is not in the list; the others were printed"), func(st *store, args []string) error {
+		names, err := st.names(args)
+		if err != nil {
+			return err
+		}
+		err = st.view(func(_ *mboxdb.List, v *mboxdb.View) error {
 			if !st.out.text() {
-				return v.Dump(st.out.w)
+				return v.Dump(st.out.w, names...)
 			}
-			unreadable, err := v.DumpCyrus(st.out.w)
-			if err == nil && unreadable > 0 {
-				return &exitError{exitDamage, fmt.Errorf("%s cannot be read and left out; --json has them", plural(unreadable, "record"))}
+			unreadable, err := v.DumpCyrus(st.out.w, names...)
+			if (err == nil || errors.Is(err, mboxdb.ErrNotFound)) && unreadable > 0 {
+				return &exitError{exitDamage, errors.Join(fmt.Errorf("%s cannot be read and left out; --json has them", plural(unreadable, "record")), err)}
 			}
 			return err
 		})
+		return st.advise(err, args)
 	})
 }
 
@@ -163,7 +168,7 @@ func newLocate(s streams) *cobra.Command {
 			}
 			return nil
 		})
-		if err := errors.Join(err, l.end()); err != nil {
+		if err := l.end(err); err != nil {
 			return err
 		}
 		if code != exitOK {

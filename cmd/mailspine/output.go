@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -95,15 +97,16 @@ func (l *list) add(v any) error {
 	return l.w.WriteByte('\n')
 }
 
-// end completes the document, so that it can be parsed also after an error.
-func (l *list) end() error {
-	if l.array {
+// end completes the document after what was done ended with err, so that what was printed can be parsed. If nothing was
+// printed it stays so, for an empty list would be an answer; as it is of a damaged file in which nothing is readable.
+func (l *list) end(err error) error {
+	if l.array && (err == nil || l.n > 0 || exitCode(context.Background(), err) == exitDamage) {
 		if l.n == 0 {
 			l.w.WriteString("[")
 		}
 		l.w.WriteString("\n]\n")
 	}
-	return l.w.Flush()
+	return errors.Join(err, l.w.Flush())
 }
 
 // jsonRecord is a record in JSON. Bytes that are not UTF-8 do not survive in a JSON string; they are given in base64,

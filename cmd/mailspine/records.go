@@ -83,7 +83,7 @@ func (ss *session) show(db *skiplist.DB, prefix []byte, in64 bool) error {
 		}
 		return nil
 	})
-	return errors.Join(err, l.end())
+	return l.end(err)
 }
 
 // maxLine bounds, in bytes, a line of standard input.

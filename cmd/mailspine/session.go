@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -230,7 +231,7 @@ func explain(w io.Writer, code int, err error) {
 	case code == exitInterrupted:
 		fmt.Fprintln(w, "mailspine: interrupted")
 	default:
-		fmt.Fprintln(w, "mailspine:", text)
+		fmt.Fprintln(w, "mailspine:", strings.ReplaceAll(text, "\n", "\nmailspine: "))
 	}
 	var advised *advisedError
 	if errors.As(err, &advised) {

@@ -68,30 +68,6 @@ func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err err
 	return st, nil
 }
 
-// admin is the namespace in which names are given and printed: an administrator's.
-func (st *store) admin() mboxdb.Namespace {
-	ns := st.opts.Layout.Namespace
-	ns.Admin = true
-	return ns
-}
-
-// show is a name as an administrator sees it.
-func (st *store) show(n mboxdb.Name) string {
-	if s, ok := st.admin().External(n); ok {
-		return s
-	}
-	return n.String()
-}
-
-// name reads a name as an administrator gives it.
-func (st *store) name(arg string) (mboxdb.Name, error) {
-	n, err := st.admin().Parse(arg)
-	if err != nil {
-		return n, usageError("%w", err)
-	}
-	return n, nil
-}
-
 // view opens the list for reading, whatever state it is in, and calls do. In a damaged list what was committed before
 // the damage is read, and the error comes at the end.
 func (st *store) view(do func(l *mboxdb.List, v *mboxdb.View) error) error {
