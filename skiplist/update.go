@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
@@ -168,8 +169,10 @@ func (w *writer) rebuild() error {
 	return nil
 }
 
-// end gives everything back.
+// end gives everything back, and then the processor once: a goroutine that does nothing but commit is not seen to
+// yield in its system calls, so that after 10 ms the runtime takes its processor away and wakes two threads in each of them.
 func (w *writer) end() {
+	defer runtime.Gosched()
 	defer func() { <-w.db.turn }()
 	w.db.setWriting(false)
 	w.letGo()

@@ -49,7 +49,7 @@ func (e *Editor) Last() Cursor { return e.t.Last() }
 // Put makes ref the record of key and returns the one that was, or 0.
 func (e *Editor) Put(key []byte, ref Ref) (old Ref) {
 	if e.t.root == nil {
-		e.t = Tree{root: e.leaf(ref), height: 1, n: 1}
+		e.t = Tree{root: e.leafWith(ref, key), height: 1, n: 1}
 		return 0
 	}
 	root, more, old := e.put(e.t.root, key, ref)
@@ -131,23 +131,24 @@ func (e *Editor) put(nd *node, key []byte, ref Ref) (_ *node, more part, old Ref
 func (e *Editor) putLeaf(nd *node, key []byte, ref Ref) (more part, old Ref) {
 	i, exact := nd.find(e.look, key)
 	if exact {
-		old, nd.refs[i] = nd.refs[i], ref
+		old, nd.refs[i], nd.marks[i] = nd.refs[i], ref, markOf(key)
 		return part{}, old
 	}
 	if len(nd.refs) < leafFanout {
-		nd.refs = slices.Insert(nd.refs, i, ref)
+		nd.insertRef(i, ref, key)
 		return part{}, 0
 	}
 	if i == leafFanout {
-		return part{e.leaf(ref), bytes.Clone(key)}, 0
+		return part{e.leafWith(ref, key), bytes.Clone(key)}, 0
 	}
-	right := e.leaf(nd.refs[leafFanout/2:]...)
+	right := e.leaf()
+	right.appendRefs(nd, leafFanout/2)
 	nd.refs = nd.refs[:leafFanout/2]
 	sep := bytes.Clone(e.look.Key(right.refs[0]))
 	if i <= len(nd.refs) {
-		nd.refs = slices.Insert(nd.refs, i, ref)
+		nd.insertRef(i, ref, key)
 	} else {
-		right.refs = slices.Insert(right.refs, i-len(nd.refs), ref)
+		right.insertRef(i-len(nd.refs), ref, key)
 	}
 	return part{right, sep}, 0
 }
@@ -168,8 +169,7 @@ func (e *Editor) adopt(nd *node, i int, kid part) (more part) {
 	right.seps = append(right.seps, nd.seps[half:]...)
 	right.levels = append(right.levels, nd.levels[half:]...)
 	clear(nd.kids[half:])
-	clear(nd.seps[half:])
-	nd.kids, nd.seps, nd.levels = nd.kids[:half], nd.seps[:half], nd.levels[:half]
+	nd.kids, nd.seps, nd.levels = nd.kids[:half], nd.seps[:half:half], nd.levels[:half]
 	if i > half || i == fanout {
 		right.insert(i-half, kid)
 	} else {
@@ -182,9 +182,9 @@ func (e *Editor) append(nd *node, ref Ref, key []byte) (_ *node, more part) {
 	nd = e.mine(nd)
 	if nd.kids == nil {
 		if len(nd.refs) == leafFanout {
-			return nd, part{e.leaf(ref), bytes.Clone(key)}
+			return nd, part{e.leafWith(ref, key), bytes.Clone(key)}
 		}
-		nd.refs = append(nd.refs, ref)
+		nd.insertRef(len(nd.refs), ref, key)
 		return nd, part{}
 	}
 	i := len(nd.kids) - 1
@@ -206,7 +206,7 @@ func (e *Editor) remove(nd *node, key []byte) (*node, Ref) {
 		}
 		nd = e.mine(nd)
 		old := nd.refs[i]
-		nd.refs = slices.Delete(nd.refs, i, i+1)
+		nd.dropRef(i)
 		if len(nd.refs) == 0 {
 			return nil, old
 		}
@@ -244,7 +244,7 @@ func (e *Editor) merge(nd *node, i int) {
 		return
 	}
 	left = e.mine(left)
-	left.refs = append(left.refs, right.refs...)
+	left.appendRefs(right, 0)
 	if right.kids != nil {
 		// What separated the two nodes now separates their kids: right's own first separator means nothing.
 		left.seps = append(append(left.seps, nd.seps[i+1]), right.seps[1:]...)
@@ -261,21 +261,45 @@ func (e *Editor) mine(nd *node) *node {
 		return nd
 	}
 	if nd.kids == nil {
-		return e.leaf(nd.refs...)
+		c := e.leaf()
+		c.appendRefs(nd, 0)
+		return c
 	}
-	c := e.inner()
+	// The separators stay the same as long as no kid comes or goes: versions share them, and the bound of the capacity
+	// lets those who insert make their own.
+	c := &node{own: e.own, kids: make([]*node, 0, fanout), seps: nd.seps[:len(nd.seps):len(nd.seps)], levels: make([]uint8, 0, fanout)}
 	c.kids = append(c.kids, nd.kids...)
-	c.seps = append(c.seps, nd.seps...)
 	c.levels = append(c.levels, nd.levels...)
 	return c
 }
 
-func (e *Editor) leaf(refs ...Ref) *node {
-	return &node{own: e.own, refs: append(make([]Ref, 0, leafFanout), refs...)}
+func (e *Editor) leaf() *node { return &node{own: e.own, refs: make([]Ref, 0, leafFanout)} }
+
+func (e *Editor) leafWith(ref Ref, key []byte) *node {
+	nd := e.leaf()
+	nd.insertRef(0, ref, key)
+	return nd
 }
 
 func (e *Editor) inner() *node {
 	return &node{own: e.own, kids: make([]*node, 0, fanout), seps: make([][]byte, 0, fanout), levels: make([]uint8, 0, fanout)}
+}
+
+func (nd *node) insertRef(i int, ref Ref, key []byte) {
+	copy(nd.marks[i+1:], nd.marks[i:])
+	nd.marks[i] = markOf(key)
+	nd.refs = slices.Insert(nd.refs, i, ref)
+}
+
+func (nd *node) dropRef(i int) {
+	copy(nd.marks[i:], nd.marks[i+1:])
+	nd.refs = slices.Delete(nd.refs, i, i+1)
+}
+
+// appendRefs adds those of another leaf from index from on.
+func (nd *node) appendRefs(other *node, from int) {
+	copy(nd.marks[len(nd.refs):], other.marks[from:])
+	nd.refs = append(nd.refs, other.refs[from:]...)
 }
 
 func (nd *node) insert(i int, kid part) {
@@ -288,6 +312,6 @@ func (nd *node) set(i int, kid *node) { nd.kids[i], nd.levels[i] = kid, kid.topL
 
 func (nd *node) drop(i int) {
 	nd.kids = slices.Delete(nd.kids, i, i+1)
-	nd.seps = slices.Delete(nd.seps, i, i+1)
+	nd.seps = slices.Concat(nd.seps[:i], nd.seps[i+1:]) // what other versions share stays
 	nd.levels = slices.Delete(nd.levels, i, i+1)
 }

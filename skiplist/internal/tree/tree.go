@@ -7,6 +7,11 @@
 // file.
 package tree
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 const (
 	// fanout is the number of kids of a full inner node.
 	fanout = 64
@@ -35,12 +40,14 @@ type Tree struct {
 	n      int
 }
 
-// node is a leaf, with refs only, or an inner node, with all but refs. In an inner node levels[i] is the highest level
-// below kids[i], and seps[i] a key that is greater than all below kids[i-1] and not greater than any below kids[i]; it
-// need not be the key of a record that is still there. seps[0] has no meaning.
+// node is a leaf, with refs and marks only, or an inner node, with all the others. marks[i] is the mark of the key of
+// refs[i]. In an inner node levels[i] is the highest level below kids[i], and seps[i] a key that is greater than all
+// below kids[i-1] and not greater than any below kids[i]; it need not be the key of a record that is still there. seps[0]
+// has no meaning.
 type node struct {
 	own    *byte
 	refs   []Ref
+	marks  [leafFanout]uint8
 	kids   []*node
 	seps   [][]byte
 	levels []uint8
@@ -74,10 +81,31 @@ func (t Tree) Get(look Lookup, key []byte) Ref {
 	for nd.kids != nil {
 		nd = nd.kids[nd.childFor(look.Compare, key)]
 	}
+	// The file is looked at where the mark fits, once as a rule. Keys that are not alike in all bytes may be equal in the
+	// order of the tree, so that only a search can say that there is none.
+	m := markOf(key)
+	for i, ref := range nd.refs {
+		if nd.marks[i] == m && look.Compare(look.Key(ref), key) == 0 {
+			return ref
+		}
+	}
 	if i, exact := nd.find(look, key); exact {
 		return nd.refs[i]
 	}
 	return 0
+}
+
+// markOf maps keys to numbers such that different ones are rarely alike.
+func markOf(key []byte) uint8 {
+	const mix = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio
+	h := uint64(len(key)) * mix
+	for ; len(key) >= 8; key = key[8:] {
+		h = bits.RotateLeft64((h^binary.LittleEndian.Uint64(key))*mix, 32)
+	}
+	for _, c := range key {
+		h = (h ^ uint64(c)) * mix
+	}
+	return uint8(h>>56) ^ uint8(h>>24)
 }
 
 // childFor is the index of the kid that holds key, or would.

@@ -1,8 +1,11 @@
 package tree
 
 import (
+	"bytes"
 	"cmp"
+	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -131,13 +134,45 @@ func TestTreeAgainstSortedSlice(t *testing.T) {
 	})
 }
 
+// TestVersionsStay takes a version after every single change: whatever later versions share with it, it stays.
+func TestVersionsStay(t *testing.T) {
+	tb := &table{}
+	look := tb.lookup()
+	e := Edit(Tree{}, look)
+	var want []Ref
+	var kept []version
+	order := rand.New(rand.NewPCG(1, 1)).Perm(3000)
+	for _, n := range slices.Concat(order, order[:2000]) {
+		key := []byte{byte(n >> 8), byte(n)}
+		i, there := slices.BinarySearchFunc(want, key, func(r Ref, k []byte) int { return look.Compare(look.Key(r), k) })
+		if there {
+			e.Delete(key)
+			want = slices.Delete(want, i, i+1)
+		} else {
+			r := tb.add(key, 1+bits.TrailingZeros(uint(n)|1<<10))
+			e.Put(key, r)
+			want = slices.Insert(want, i, r)
+		}
+		if v := e.Tree(); n%16 == 0 {
+			kept = append(kept, version{v, slices.Clone(want)})
+		}
+	}
+	for _, v := range kept {
+		checkNode(t, look, v.t.root, v.t.height)
+		require.True(t, slices.Equal(v.refs, forward(v.t)))
+	}
+}
+
 // checkNode verifies the invariants of a node and all below it: separators, levels and height. It returns the first
 // and the last key.
-func checkNode(t *rapid.T, look Lookup, nd *node, height int) (first, last []byte) {
+func checkNode(t require.TestingT, look Lookup, nd *node, height int) (first, last []byte) {
 	require.NotZero(t, nd.size())
 	require.LessOrEqual(t, nd.size(), nd.full())
 	require.Equal(t, height == 1, nd.kids == nil)
 	if nd.kids == nil {
+		for i, ref := range nd.refs {
+			require.Equal(t, markOf(look.Key(ref)), nd.marks[i])
+		}
 		return look.Key(nd.refs[0]), look.Key(nd.refs[len(nd.refs)-1])
 	}
 	require.Empty(t, nd.refs)
@@ -234,5 +269,21 @@ func BenchmarkGet(b *testing.B) {
 		if t.Get(tb.lookup(), []byte{byte(j >> 16), byte(j >> 8), byte(j)}) == 0 {
 			b.Fatal("missing")
 		}
+	}
+}
+
+// TestGetEqualKeys asks with keys that are equal in the order and not alike: mailbox order has such.
+func TestGetEqualKeys(t *testing.T) {
+	tb := &table{}
+	look := Lookup{Key: tb.lookup().Key, Compare: func(a, b []byte) int { return bytes.Compare(bytes.ToLower(a), bytes.ToLower(b)) }}
+	e := Edit(Tree{}, look)
+	for c := range 1000 {
+		key := fmt.Appendf(nil, "key%d", c)
+		ref := tb.add(key, 1)
+		e.Put(key, ref)
+		require.Equal(t, ref, e.Get(key))
+		require.Equal(t, ref, e.Get(bytes.ToUpper(key)))
+		require.Equal(t, ref, e.Put(bytes.ToUpper(key), tb.add(bytes.ToUpper(key), 1)))
+		require.NotZero(t, e.Get(key))
 	}
 }
