@@ -283,7 +283,7 @@ type Message struct {
 type Snapshot struct {
 	Header Header
 	// Messages are those that are not expunged, by UID: sequence number n is Messages[n-1]. Expunged are the others that
-	// are still in the file.
+	// are still in the file. Before version 12 the header counts both as existing, and Cyrus tells STATUS so, but not FETCH.
 	Messages, Expunged []Message
 }
 
@@ -319,7 +319,6 @@ func (m *Mailbox) Snapshot(ctx context.Context) (*Snapshot, error) {
 }
 
 func (s *Snapshot) add(batch Batch, f *File) error {
-	expunged := f.Version() >= versionChecksums
 	for i := range batch.Len() {
 		r := batch.At(i)
 		no := batch.First + RecordNo(i)
@@ -330,7 +329,7 @@ func (s *Snapshot) add(batch Batch, f *File) error {
 		msg := Message{No: no, UID: r.UID(), Flags: r.Flags(), UserFlags: r.UserFlags(), ModSeq: r.ModSeq()}
 		switch {
 		case msg.UID == 0:
-		case expunged && msg.Flags&FlagExpunged != 0:
+		case msg.Flags&FlagExpunged != 0:
 			s.Expunged = append(s.Expunged, msg)
 		default:
 			s.Messages = append(s.Messages, msg)
@@ -374,18 +373,22 @@ func appendUID(list []UIDRange, first, last UID) []UIDRange {
 }
 
 // Changes returns what happened since a modification sequence, which an earlier answer or the header gave. In an index
-// before version 8 there are no modification sequences: everything has changed.
+// before version 8 there are no modification sequences: everything has changed. Before version 12 nobody recorded what a
+// repack dropped: what has vanished is not exact, unless nothing has changed.
 func (m *Mailbox) Changes(ctx context.Context, since ModSeq) (*Changes, error) {
 	s, err := m.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := &Changes{HighestModSeq: s.Header.HighestModSeq, Exact: since >= s.Header.DeletedModSeq}
+	h := s.Header.Normalized()
+	c := &Changes{HighestModSeq: h.HighestModSeq, Exact: since >= h.DeletedModSeq}
+	everything := since == 0 || h.Version < versionModSeq
 	for _, msg := range s.Messages {
-		if msg.ModSeq > since || since == 0 {
+		if msg.ModSeq > since || everything {
 			c.Changed = append(c.Changed, msg)
 		}
 	}
+	c.Exact = c.Exact && h.Version >= versionModSeq
 	if c.Exact {
 		for _, msg := range s.Expunged {
 			if msg.ModSeq > since {

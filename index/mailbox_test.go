@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -42,91 +40,6 @@ func openMailbox(t *testing.T, l *mboxdb.List, layout mboxdb.Layout, name string
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = m.Close() })
 	return m
-}
-
-// TestServerAnswersTheSame compares what a mailbox holds with what a live server answers: flags, dates, sizes, modseqs,
-// envelope, structure and body of every message, in both layouts, while the server goes on.
-func TestServerAnswersTheSame(t *testing.T) {
-	realcyrus.NeedServer(t)
-	folders, msgs := 2, 20
-	if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
-		folders, msgs = 6, 100
-	}
-	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := realcyrus.StartServer(t, o)
-			filled := s.Fill(t, 1, folders, msgs, 5)
-			l, layout := openStore(t, s.Store)
-			admin := s.Dial(t, realcyrus.AdminUser)
-			n := 0
-			for _, box := range filled.Mailboxes {
-				m := openMailbox(t, l, layout, box)
-				n += sameAnswers(t, admin, m, box)
-			}
-			require.GreaterOrEqual(t, n, folders*(msgs-4))
-			t.Logf("%d messages", n)
-			changesAgree(t, admin, openMailbox(t, l, layout, filled.Mailboxes[0]), filled.Mailboxes[0])
-		})
-	}
-}
-
-func sameAnswers(t *testing.T, c *realcyrus.Client, m *Mailbox, box string) int {
-	_, err := c.Cmd("SELECT %s", realcyrus.Quote(box))
-	require.NoError(t, err)
-	h, err := m.Header()
-	require.NoError(t, err)
-	status, err := c.Cmd("STATUS %s (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)", realcyrus.Quote(box))
-	require.NoError(t, err)
-	require.Contains(t, status[len(status)-1], fmt.Sprintf("MESSAGES %d", h.Exists))
-	require.Contains(t, status[len(status)-1], fmt.Sprintf("UIDNEXT %d", h.LastUID+1))
-	require.Contains(t, status[len(status)-1], fmt.Sprintf("UIDVALIDITY %d", h.UIDValidity))
-	require.Contains(t, status[len(status)-1], fmt.Sprintf("HIGHESTMODSEQ %d", h.HighestModSeq))
-	snapshot, err := m.Snapshot(t.Context())
-	require.NoError(t, err)
-	require.Len(t, snapshot.Messages, int(h.Exists))
-	for i, msg := range snapshot.Messages {
-		rec, err := m.Record(t.Context(), msg.UID)
-		require.NoError(t, err)
-		cached, err := m.Cache(&rec)
-		require.NoError(t, err)
-		answer, err := c.Cmd("FETCH %d (UID RFC822.SIZE INTERNALDATE MODSEQ ENVELOPE BODYSTRUCTURE)", i+1)
-		require.NoError(t, err)
-		text := strings.Join(answer, "\n")
-		for _, want := range []string{
-			fmt.Sprintf("%d FETCH", i+1), fmt.Sprintf("UID %d", rec.UID), fmt.Sprintf("RFC822.SIZE %d", rec.Size), fmt.Sprintf("MODSEQ (%d)", rec.ModSeq),
-			"ENVELOPE " + string(cached.Item(CacheEnvelope)), "BODYSTRUCTURE " + string(cached.Item(CacheBodyStructure)),
-		} {
-			require.Contains(t, text, want)
-		}
-		_, date, ok := strings.Cut(text, `INTERNALDATE "`)
-		require.True(t, ok)
-		at, err := time.Parse("_2-Jan-2006 15:04:05 -0700", date[:26])
-		require.NoError(t, err)
-		require.Equal(t, at.Unix(), rec.InternalDate.Unix())
-		answer, err = c.Cmd("FETCH %d (FLAGS)", i+1)
-		require.NoError(t, err)
-		_, list, _ := strings.Cut(strings.Join(answer, " "), "FLAGS (")
-		list, _, _ = strings.Cut(list, ")")
-		want := slices.DeleteFunc(strings.Fields(list), func(f string) bool { return f == `\Recent` || f == `\Seen` })
-		got, err := m.FlagNames(rec.Flags&^FlagSeen, rec.UserFlags) // \Seen is the admin's own
-		require.NoError(t, err)
-		require.ElementsMatch(t, want, got)
-		sameBody(t, c, m, &rec, i+1)
-	}
-	return len(snapshot.Messages)
-}
-
-func sameBody(t *testing.T, c *realcyrus.Client, m *Mailbox, rec *Record, no int) {
-	body, err := m.Body(rec)
-	require.NoError(t, err)
-	defer body.Close()
-	b, err := io.ReadAll(body)
-	require.NoError(t, err)
-	require.Len(t, b, int(rec.Size))
-	answer, err := c.Cmd("FETCH %d (BODY.PEEK[])", no)
-	require.NoError(t, err)
-	require.Contains(t, strings.Join(answer, ""), string(b))
 }
 
 // changesAgree asks what has changed while a client stores flags, appends and expunges, and a repack drops records.
@@ -300,6 +213,33 @@ func TestEveryVersionOpens(t *testing.T) {
 		require.ErrorIs(t, m.Refresh(t.Context()), ErrClosed)
 		_, err = m.Snapshot(t.Context())
 		require.ErrorIs(t, err, ErrClosed)
+	}
+}
+
+// TestChangesInOldVersions: what a version does not record is not answered as if nothing had happened.
+func TestChangesInOldVersions(t *testing.T) {
+	for _, v := range cyrusVersions {
+		m, err := Open(t.Context(), vfs.OS(), copyGolden(t, v))
+		require.NoError(t, err)
+		s, err := m.Snapshot(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, s.Expunged, "Cyrus keeps the bit in every version")
+		h := s.Header.Normalized()
+		since, err := m.Changes(t.Context(), h.HighestModSeq)
+		require.NoError(t, err)
+		require.Equal(t, h.HighestModSeq, since.HighestModSeq)
+		require.Equal(t, v >= versionModSeq, since.Exact)
+		require.Equal(t, v < versionModSeq, len(since.Changed) == len(s.Messages))
+		require.Equal(t, v >= versionModSeq, len(since.Changed) == 0)
+		older, err := m.Changes(t.Context(), h.HighestModSeq-1)
+		require.NoError(t, err)
+		require.Equal(t, v >= versionChecksums, older.Exact, "version %d", v)
+		gone := s.Expunged[0].UID
+		all, err := m.Changes(t.Context(), 0)
+		require.NoError(t, err)
+		require.Len(t, all.Changed, len(s.Messages))
+		require.True(t, slices.ContainsFunc(all.Vanished, func(r UIDRange) bool { return r.First <= gone && gone <= r.Last }))
+		require.NoError(t, m.Close())
 	}
 }
 

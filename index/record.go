@@ -39,7 +39,7 @@ type Record struct {
 }
 
 // Expunged tells whether the message is gone for clients. Before version 12 there is no such thing; Cyrus 3.6 keeps the
-// bit when it converts a mailbox to such a version, and goes on counting the message as one that exists.
+// bit when it converts a mailbox to such a version, and shows clients no such message, but counts it as one that exists.
 func (r *Record) Expunged() bool { return r.Flags&FlagExpunged != 0 }
 
 // Decode reads the record of a known version at the start of b. A wrong checksum is an error of class ErrDamaged, with
