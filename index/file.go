@@ -6,7 +6,7 @@ import (
 	"io"
 	"iter"
 	"math"
-	"sort"
+	"sync/atomic"
 )
 
 // batchBytes is about how much of a file is read at once.
@@ -24,6 +24,11 @@ type File struct {
 	layout *layout
 	stride int64
 	count  RecordNo
+
+	// What searches have learned: the UIDs of every sampleEvery-th record, 0 as long as it is not known, and long runs of
+	// wiped records. It stays true, as a record keeps its UID as long as the file is the same.
+	samples []atomic.Uint32
+	wiped   runs
 }
 
 // NewFile reads the header of a cyrus.index of the given size. The path is for errors only.
@@ -52,6 +57,7 @@ func NewFile(r io.ReaderAt, size int64, path string) (*File, error) {
 	}
 	fit := max(0, (size-int64(f.layout.headerSize))/f.stride)
 	f.count = RecordNo(min(int64(f.Header.NumRecords), fit, math.MaxUint32))
+	f.samples = make([]atomic.Uint32, f.count/sampleEvery)
 	if err == nil && int64(f.Header.NumRecords) > fit {
 		err = &FormatError{Path: path, Offset: size, Record: f.count + 1, Field: "num_records", Found: fmt.Sprintf("%d records in %d bytes", fit, size),
 			Wanted: num(f.Header.NumRecords), Class: ErrDamaged}
@@ -84,46 +90,6 @@ func (f *File) Record(no RecordNo) (Record, error) {
 	}
 	err := rec.Decode(f.layout.version, b)
 	return rec, in(err, f.path, f.Offset(no), no)
-}
-
-// Find returns the record with a UID and its number, or ErrNotFound. UIDs ascend, so it looks at few records; in a file
-// where they do not it may miss one. Wiped records, with UID 0, are stepped over.
-func (f *File) Find(uid UID) (RecordNo, Record, error) {
-	no, err := f.Seek(uid)
-	if err != nil {
-		return 0, Record{}, err
-	}
-	rec, err := f.Record(no)
-	if rec.UID != uid || uid == 0 {
-		if err == nil || errors.Is(err, ErrNotFound) {
-			err = fmt.Errorf("UID %d in %s: %w", uid, f.path, ErrNotFound)
-		}
-		return 0, Record{}, err
-	}
-	return no, rec, err
-}
-
-// Seek returns the number of the first record whose UID is at least uid, Len+1 if there is none.
-func (f *File) Seek(uid UID) (RecordNo, error) {
-	var failed error
-	var buf [4]byte
-	uidAt := place{size: 4}
-	// low is the first record not known to be before the one sought. A wiped record is as its neighbour to the left.
-	low := RecordNo(1)
-	n := sort.Search(int(min(int64(f.count), math.MaxInt32)), func(i int) bool {
-		for no := RecordNo(i) + 1; no >= low && failed == nil; no-- {
-			failed = f.read(buf[:], f.Offset(no)+int64(f.layout.record[rUID].off))
-			if found := UID(uidAt.get32(buf[:])); found != 0 && failed == nil {
-				if found < uid {
-					low = RecordNo(i) + 2
-				}
-				return found >= uid
-			}
-		}
-		low = RecordNo(i) + 2
-		return false
-	})
-	return RecordNo(n) + 1, failed
 }
 
 func (f *File) read(b []byte, off int64) error {

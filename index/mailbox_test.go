@@ -188,6 +188,11 @@ func TestTornRecord(t *testing.T) {
 		found++
 	}
 	require.Positive(t, found)
+	for msg, err := range m.Messages(t.Context()) {
+		require.Equal(t, msg.No == 1, errors.Is(err, ErrDamaged))
+		found--
+	}
+	require.Equal(t, -1, found)
 }
 
 // TestEveryVersionOpens opens the golden mailbox of each version.
@@ -206,6 +211,12 @@ func TestEveryVersionOpens(t *testing.T) {
 			_, err = m.Cache(&rec)
 			require.True(t, err == nil || errors.Is(err, ErrNoCache), "%v", err)
 		}
+		var all []Message
+		for msg, err := range m.Messages(t.Context()) {
+			require.NoError(t, err)
+			all = append(all, msg)
+		}
+		require.ElementsMatch(t, append(s.Messages, s.Expunged...), all)
 		require.NoError(t, m.Close())
 		require.ErrorIs(t, m.Close(), ErrClosed)
 		_, err = m.Record(t.Context(), 1)
