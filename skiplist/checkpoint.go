@@ -51,7 +51,7 @@ func (w *writer) checkpointIfDue() {
 // old file and, from before the new one gets the name, also that of the new one, so that no other writer comes between.
 func (w *writer) checkpoint(from *state) error {
 	db := w.db
-	if err := w.formatKnown(); err != nil {
+	if err := w.db.formatKnown(w.st); err != nil {
 		return err
 	}
 	out, err := w.replace(reading{from.codec, from.view, from.look, from.live}, from.header)
@@ -65,7 +65,7 @@ func (w *writer) checkpoint(from *state) error {
 // commitByRewrite is the commit of a format that has no log, and of the first change to a file of zero bytes: the
 // rename is its commit point.
 func (w *writer) commitByRewrite(tx *Tx) error {
-	if err := w.formatKnown(); err != nil {
+	if err := w.db.formatKnown(w.st); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	out, err := w.replace(tx.reading(tx.ed.Tree()), w.st.header)
@@ -93,10 +93,11 @@ func (w *writer) commitByRewrite(tx *Tx) error {
 	return nil
 }
 
-// formatKnown refuses to write into a file of zero bytes, which may be of any format, unless the caller has named one.
-func (w *writer) formatKnown() error {
-	if w.st.blank && w.db.opts.Format == Auto {
-		return fmt.Errorf("%s is empty, and an empty file may be of any format: name it: %w", w.db.path, ErrNotDatabase)
+// formatKnown refuses to write the records of a file of zero bytes, which may be of any format, unless the caller has named
+// one.
+func (db *DB) formatKnown(st *state) error {
+	if st.blank && db.opts.Format == Auto {
+		return fmt.Errorf("%s is empty, and an empty file may be of any format: name it: %w", db.path, ErrNotDatabase)
 	}
 	return nil
 }
@@ -338,17 +339,10 @@ func (db *DB) create(ctx context.Context) (info vfs.Info, err error) {
 		err = e
 	}
 	if err == nil {
-		err = db.fs.Link(temp, db.path)
-		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS) {
-			if err = db.createWithoutLink(ctx, temp); err == nil {
-				temp = ""
-			}
-		}
+		err = vfs.Place(ctx, db.fs, temp, db.path)
 	}
-	if temp != "" {
-		if e := db.fs.Unlink(temp); err == nil {
-			err = e
-		}
+	if err != nil {
+		_ = db.fs.Unlink(temp)
 	}
 	if err == nil && !planted.On(planted.CreateDirUnsynced) {
 		err = db.fs.SyncDir(dirOf(db.path))
@@ -369,30 +363,4 @@ func (db *DB) createTemp() (name string, f vfs.File, err error) {
 		}
 	}
 	return name, nil, fmt.Errorf("no name is free: %s", name) // and not fs.ErrExist: there is no database
-}
-
-// createWithoutLink gives the new file temp the name where there are no hard links. A rename would replace a file that
-// another process has created meanwhile. So a file of zero bytes, which is an empty database to everybody, takes the name
-// first, or fails to, and is replaced under its lock if it is still there and empty.
-func (db *DB) createWithoutLink(ctx context.Context, temp string) error {
-	f, err := db.fs.Open(db.path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, db.opts.Mode)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Lock(ctx, vfs.Exclusively); err != nil {
-		return err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	at, err := db.fs.Stat(db.path)
-	if err != nil {
-		return err
-	}
-	if !at.SameFile(info) || info.Size != 0 {
-		return &fs.PathError{Op: "create", Path: db.path, Err: fs.ErrExist}
-	}
-	return db.fs.Rename(temp, db.path)
 }

@@ -52,6 +52,9 @@ var (
 	// change is there whole or not at all; which, is decided when the file is next opened or changed. The handle reads
 	// on as before the change, and rebuilds the database in a new file before it writes again.
 	ErrCommitUnknown = errors.New("the disk failed: it is unknown whether the change was committed")
+	// ErrOutputName means that a copy would not keep its name: a checkpoint of the database beside it uses the name for its
+	// new file, and removes what has it.
+	ErrOutputName = errors.New("the name is one that a checkpoint uses")
 )
 
 // FormatError says where and how a file breaks the rules of its format. It unwraps to ErrDamaged, ErrNotDatabase or

@@ -2,6 +2,7 @@ package skiplist_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -81,6 +82,83 @@ func TestBackupOntoItself(t *testing.T) {
 		require.ErrorIs(t, err, syscall.EEXIST)
 	}
 	require.Equal(t, before, readFile(t, path))
+}
+
+// TestSalvageKeepsWhatComesBetween: a file that takes the name while a salvage is being written is not replaced.
+func TestSalvageKeepsWhatComesBetween(t *testing.T) {
+	path, _ := sample(t, skiplist.Twoskip)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	opts := skiplist.SalvageOptions{Options: skiplist.Options{Progress: func(doing string, _, _ int64) {
+		if doing == "writing" {
+			require.NoError(t, os.WriteFile(out, []byte("theirs"), 0o600))
+		}
+	}}}
+	_, err := skiplist.Salvage(ctx, path, out, opts)
+	require.ErrorIs(t, err, os.ErrExist)
+	require.Equal(t, "theirs", string(readFile(t, out)))
+	list, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, list, 1, "nothing is left over")
+}
+
+// TestOutputNames: what has the name that a checkpoint uses for its new file is gone after the next one.
+func TestOutputNames(t *testing.T) {
+	eachFormat(t, func(t *testing.T, f skiplist.Format) {
+		for what, write := range outputs {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "db")
+			db := open(t, path, skiplist.Options{Format: f, Create: true})
+			putMany(t, db, 10, "value")
+			require.ErrorIs(t, write(path, path+".NEW", skiplist.Options{Format: f}), skiplist.ErrOutputName, what)
+			_, err := skiplist.Salvage(ctx, path, path+".NEW", skiplist.SalvageOptions{Options: skiplist.Options{Format: f}, DryRun: true})
+			require.ErrorIs(t, err, skiplist.ErrOutputName)
+			_, err = db.PlanBackup(ctx, path+".NEW")
+			require.ErrorIs(t, err, skiplist.ErrOutputName)
+			list, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Len(t, list, 1)
+			require.NoError(t, write(path, filepath.Join(dir, "other.NEW"), skiplist.Options{Format: f}), "no database is called other")
+			require.NoError(t, db.Checkpoint(ctx))
+			checkClean(t, filepath.Join(dir, "other.NEW"), skiplist.Options{Format: f})
+		}
+	})
+}
+
+// TestCopiesOfNothing: a file of zero bytes is of no format, and what is copied from it neither, until the caller names one.
+func TestCopiesOfNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "empty")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	db := open(t, path, skiplist.Options{ReadOnly: true})
+	_, err := db.Backup(ctx, io.Discard)
+	require.ErrorIs(t, err, skiplist.ErrNotDatabase)
+	_, err = db.PlanBackup(ctx, path+".copy")
+	require.ErrorIs(t, err, skiplist.ErrNotDatabase)
+	_, err = db.BackupFile(ctx, path+".copy")
+	require.ErrorIs(t, err, skiplist.ErrNotDatabase)
+	for _, dry := range []bool{true, false} {
+		_, err = skiplist.Salvage(ctx, path, path+".copy", skiplist.SalvageOptions{DryRun: dry})
+		require.ErrorIs(t, err, skiplist.ErrNotDatabase)
+	}
+	list, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	eachFormat(t, func(t *testing.T, f skiplist.Format) {
+		out := filepath.Join(t.TempDir(), "copy")
+		db := open(t, path, skiplist.Options{ReadOnly: true, Format: f})
+		planned, err := db.PlanBackup(ctx, out)
+		require.NoError(t, err)
+		done, err := db.BackupFile(ctx, out)
+		require.NoError(t, err)
+		require.Equal(t, planned, done)
+		checkClean(t, out, skiplist.Options{Format: f})
+		if f != skiplist.Flat {
+			require.Equal(t, f, open(t, out, skiplist.Options{ReadOnly: true}).Format())
+		}
+		_, err = skiplist.Salvage(ctx, path, out+".salvaged", skiplist.SalvageOptions{Options: skiplist.Options{Format: f}})
+		require.NoError(t, err)
+	})
 }
 
 // TestTwoBackupsToOneName: each is complete when it says so, whatever the other does.

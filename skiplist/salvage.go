@@ -1,11 +1,14 @@
 package skiplist
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/mailspine/mailspine/internal/vfs"
@@ -59,8 +62,8 @@ type salvager struct {
 
 func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error) {
 	db := s.db
-	if _, err := db.fs.Stat(out); err == nil {
-		return res, fmt.Errorf("%s: %w", out, syscall.EEXIST)
+	if err := outputName(db.fs, out, true); err != nil {
+		return res, err
 	}
 	g, _, err := db.openNamed(ctx, true)
 	if err != nil {
@@ -76,6 +79,10 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 		st, err = s.collect(ctx, g, &gaps{file: g.rd})
 	}
 	if err != nil {
+		return res, err
+	}
+	st.blank = st.seen.Size == 0
+	if err := db.formatKnown(st); err != nil {
 		return res, err
 	}
 	res.Findings = st.log.Findings
@@ -96,7 +103,7 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 	if s.dryRun {
 		return res, nil
 	}
-	_, err = writeNew(ctx, db, st, out)
+	_, err = writeNew(ctx, db, st, out, true)
 	return res, err
 }
 
@@ -228,8 +235,24 @@ func (s *salvager) dropUnreadable(ctx context.Context, st *state, res *Salvaged)
 	return nil
 }
 
-// writeNew writes the live records of st to a new file.
-func writeNew(ctx context.Context, db *DB, st *state, out string) (w codec.Rewritten, err error) {
+// outputName fails for a name that cannot be that of an output; with create, for one that something has.
+func outputName(fsys vfs.FS, out string, create bool) error {
+	if of, found := strings.CutSuffix(out, ".NEW"); found {
+		if _, err := fsys.Stat(of); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s would be removed by the next checkpoint of %s; choose another name: %w", out, of, ErrOutputName)
+		}
+	}
+	if !create {
+		return nil
+	}
+	if _, err := fsys.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+		return cmp.Or(err, error(&fs.PathError{Op: "create", Path: out, Err: syscall.EEXIST}))
+	}
+	return nil
+}
+
+// writeNew writes the live records of st to a new file, whose name must be free if create is set, even at the end.
+func writeNew(ctx context.Context, db *DB, st *state, out string, create bool) (w codec.Rewritten, err error) {
 	r := st.reading()
 	write := func(f vfs.File) (err error) {
 		w, err = db.rewrite(ctx, f, r, st.header)
@@ -238,7 +261,7 @@ func writeNew(ctx context.Context, db *DB, st *state, out string) (w codec.Rewri
 	verify := func(f vfs.File) error { return db.verify(f, r, w) }
 	size, err := rewriteSize(r)
 	if err == nil {
-		opts := vfs.ReplaceOptions{Size: size, Verify: verify, Perm: st.seen.Mode.Perm(), Random: db.opts.Random}
+		opts := vfs.ReplaceOptions{Size: size, Verify: verify, Perm: st.seen.Mode.Perm(), Random: db.opts.Random, New: create}
 		err = vfs.ReplaceFile(db.fs, out, opts, write)
 	}
 	if err != nil {
@@ -255,7 +278,9 @@ type Copied struct {
 }
 
 // Backup writes a copy of the newest committed state to w, freshly checkpointed: a complete database file, whatever
-// happens to the original meanwhile. Writers are not held up. ErrSnapshotLost means that Cyrus has checkpointed the
+// happens to the original meanwhile. Writers are not held up. A file of zero bytes, which may be of any format, is copied as
+// an empty database of Options.Format, and is ErrNotDatabase if none is given: it may be what is left of a database.
+// ErrSnapshotLost means that Cyrus has checkpointed the
 // database in between: what was written is not complete.
 func (db *DB) Backup(ctx context.Context, w io.Writer) (Copied, error) {
 	return db.copyNewest(ctx, 1, func(st *state) (codec.Rewritten, error) { return rewriteTo(ctx, db, st, w) })
@@ -274,15 +299,32 @@ func rewriteTo(ctx context.Context, db *DB, st *state, w io.Writer) (out codec.R
 }
 
 // BackupFile is Backup into a new file, complete and durable when it returns nil. An existing file is replaced, but not
-// the database itself.
+// the database itself. ErrOutputName means that out is what the checkpoints of a database beside it use.
 func (db *DB) BackupFile(ctx context.Context, out string) (Copied, error) {
 	return db.copyNewest(ctx, 10, func(st *state) (codec.Rewritten, error) {
-		if at, err := db.fs.Stat(out); err == nil && at.SameFile(st.gen.id) {
-			// Without the lock for writing that would take back what others commit meanwhile.
-			return codec.Rewritten{}, fmt.Errorf("%s is the database itself: %w", out, syscall.EEXIST)
+		if err := db.maybeOutput(st, out); err != nil {
+			return codec.Rewritten{}, err
 		}
-		return writeNew(ctx, db, st, out)
+		return writeNew(ctx, db, st, out, false)
 	})
+}
+
+// PlanBackup is BackupFile without its last step: it tells what would be written, and writes nothing.
+func (db *DB) PlanBackup(ctx context.Context, out string) (Copied, error) {
+	return db.copyNewest(ctx, 10, func(st *state) (codec.Rewritten, error) {
+		if err := db.maybeOutput(st, out); err != nil {
+			return codec.Rewritten{}, err
+		}
+		return rewriteTo(ctx, db, st, io.Discard)
+	})
+}
+
+func (db *DB) maybeOutput(st *state, out string) error {
+	if at, err := db.fs.Stat(out); err == nil && at.SameFile(st.gen.id) {
+		// Without the lock for writing that would take back what others commit meanwhile.
+		return fmt.Errorf("%s is the database itself: %w", out, syscall.EEXIST)
+	}
+	return outputName(db.fs, out, false)
 }
 
 // copyNewest has the newest state written, and again a newer one if Cyrus has emptied the file meanwhile, as its
@@ -297,7 +339,10 @@ func (db *DB) copyNewest(ctx context.Context, times int, write func(*state) (cod
 			st.gen.release()
 			return done, st.damage
 		}
-		written, err := write(st)
+		written, err := codec.Rewritten{}, db.formatKnown(st)
+		if err == nil {
+			written, err = write(st)
+		}
 		err = (&Snapshot{st: st}).explain(err)
 		n := st.live.Len()
 		st.gen.release()

@@ -118,7 +118,7 @@ func (ss *session) backup(db *skiplist.DB, out string) error {
 	did, err := "copied", error(nil)
 	if ss.dry {
 		did = "would be copied"
-		b.Copied, err = db.Backup(ss.ctx, io.Discard)
+		b.Copied, err = db.PlanBackup(ss.ctx, out)
 	} else {
 		b.Copied, err = db.BackupFile(ss.ctx, out)
 	}

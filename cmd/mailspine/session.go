@@ -135,6 +135,12 @@ func (ss *session) undecided() bool {
 	return errors.Is(err, skiplist.ErrNotDatabase) || err == nil && found == skiplist.Auto
 }
 
+// empty tells a file of zero bytes.
+func (ss *session) empty() bool {
+	info, err := vfs.OS().Stat(ss.path)
+	return err == nil && info.Mode.IsRegular() && info.Size == 0
+}
+
 // become gives up root for the owner of the store.
 func (f *dbFlags) become(ss *session, dir string) (err error) {
 	ss.as, err = becomeOwner(f.as, dir, ss.opts.Logger)
@@ -196,6 +202,8 @@ func (ss *session) hint(err error) error {
 		return err
 	case errors.Is(err, skiplist.ErrDamaged):
 		advice = fmt.Sprintf("mailspine db check %[1]s shows what is wrong; mailspine db salvage %[1]s --out FILE2 brings out what is readable", ss.path)
+	case errors.Is(err, skiplist.ErrNotDatabase) && ss.opts.Format == skiplist.Auto && ss.empty():
+		advice = "if it is to be an empty database, name its format with --format, or -C imapd.conf; if there were records in it, look for a backup"
 	case errors.Is(err, skiplist.ErrNotDatabase) && ss.opts.Format == skiplist.Auto && ss.undecided():
 		advice = "name the format with --format; mailspine db salvage and db dump then read it even if its beginning is damaged"
 	case errors.Is(err, skiplist.ErrOrder):

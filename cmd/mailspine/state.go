@@ -50,7 +50,7 @@ func infoVerb() verb {
 
 // describe collects the facts. ErrDamaged comes with those that can be had.
 func describe(ss *session, db *skiplist.DB) (i info, err error) {
-	if i.Recovery, err = db.PlanRecovery(ss.ctx); err == nil {
+	if i.Recovery, err = db.PlanRecovery(ss.ctx); err == nil && db.Stats().State != "empty" {
 		var c skiplist.Copied
 		c, err = db.Backup(ss.ctx, io.Discard)
 		i.LiveBytes = c.Size

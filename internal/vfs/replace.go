@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,9 @@ type ReplaceOptions struct {
 	// behind that nobody has. It is for names that a user gives: the file that he wants to read may be called NAME.NEW,
 	// and two programs may write to one name at once. After a crash the file with the number stays.
 	Random func() uint64
+	// New creates name, and fails with EEXIST if anything has it, even if it comes to it while the new file is written; see
+	// [Place]. A symbolic link is not followed.
+	New bool
 	// Size, if known, is allocated before the first byte is written, so that a lack of space shows at once.
 	Size int64
 	// Spares, if set, are used where the disk has no space for a new file. write and Verify are then called again, for
@@ -61,7 +65,12 @@ type ReplaceOptions struct {
 // On an error before the rename Temp is unlinked and name is as it was. If only the last step fails the error is a
 // [*NotDurableError]: the new file is in place, but a crash may bring the old one back.
 func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) error) error {
-	name, err := fsys.Resolve(name)
+	var err error
+	if !opts.New {
+		name, err = fsys.Resolve(name)
+	} else if _, e := fsys.Stat(name); e == nil {
+		err = &fs.PathError{Op: "create", Path: name, Err: syscall.EEXIST} // before anything is written
+	}
 	if err != nil {
 		return err
 	}
@@ -98,7 +107,11 @@ func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) e
 	if e := f.Close(); err == nil {
 		err = e
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case opts.New:
+		err = Place(context.Background(), fsys, temp, name)
+	default:
 		err = outcome(fsys, name, info, fsys.Rename(temp, name))
 	}
 	var unsure *NotDurableError
@@ -167,8 +180,10 @@ func fillReplacement(fsys FS, f File, name string, opts *ReplaceOptions, write f
 	if err := write(f); err != nil {
 		return err
 	}
-	if err := copyMetadataFrom(fsys, f, name); err != nil {
-		return err
+	if !opts.New {
+		if err := copyMetadataFrom(fsys, f, name); err != nil {
+			return err
+		}
 	}
 	if planted.On(planted.ReplaceUnsynced) {
 		return nil
