@@ -51,29 +51,38 @@ type Files struct {
 
 // OpenFiles opens the files of a mailbox. It fails as Cyrus does, if header or index are missing or damaged; a missing
 // or damaged cache is no failure.
-func OpenFiles(fsys vfs.FS, p Paths) (_ *Files, err error) {
+func OpenFiles(fsys vfs.FS, p Paths) (*Files, error) {
+	f, err := openWhatIs(fsys, p)
+	if err != nil && f != nil {
+		_ = f.Close()
+		f = nil
+	}
+	return f, err
+}
+
+// openWhatIs opens the files of a mailbox, damaged ones too. With an error the Files have what there is of the index, and
+// an empty Header if the header file is lost; they are nil if the index cannot be read at all.
+func openWhatIs(fsys vfs.FS, p Paths) (_ *Files, err error) {
 	f := &Files{Paths: p}
 	defer func() {
-		if err != nil {
+		if f.Index == nil {
 			f.Close()
 		}
 	}()
-	if f.Header, _, err = readHeaderFile(fsys, p.Header); err != nil {
-		return nil, err
+	var lost, damaged error
+	if f.Header, _, lost = readHeaderFile(fsys, p.Header); lost != nil {
+		f.Header = &HeaderFile{}
 	}
 	if f.index, err = f.source(fsys, p.Index); err != nil {
-		return nil, err
+		return nil, errors.Join(lost, err)
 	}
-	if f.Index, err = NewFile(f.index, f.index.size, p.Index); err != nil {
-		return nil, err
+	if f.Index, damaged = NewFile(f.index, f.index.size, p.Index); f.Index == nil {
+		return nil, errors.Join(lost, damaged)
 	}
-	if f.Cache, err = f.cacheFile(fsys, p.Cache); err != nil {
-		return nil, err
-	}
-	if p.archive() {
+	if f.Cache, err = f.cacheFile(fsys, p.Cache); err == nil && p.archive() {
 		f.Archive, err = f.cacheFile(fsys, p.Archive)
 	}
-	return f, err
+	return f, errors.Join(lost, damaged, err)
 }
 
 // cacheFile opens a cache; it is nil without an error if there is none or it is too short to be one.

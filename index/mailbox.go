@@ -53,7 +53,7 @@ var ErrClosed = errors.New("the mailbox is closed")
 // wrong with them.
 func Open(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
 	m := &Mailbox{fs: fsys, place: p}
-	o, err := m.open(ctx)
+	o, err := m.open(ctx, OpenFiles)
 	if err != nil {
 		return nil, fmt.Errorf("open mailbox: %w", err)
 	}
@@ -61,8 +61,26 @@ func Open(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
 	return m, nil
 }
 
-// open opens the files that the paths lead to now, all of one state.
-func (m *Mailbox) open(ctx context.Context) (*opened, error) {
+// OpenDamaged opens what there is of a mailbox that [Open] refuses, for those who want back what is whole of it. With the
+// error of Open it returns a Mailbox nevertheless, if records can be told from other bytes; it is nil if nothing can be read.
+// Nothing vouches for the header of such an index, the header file is empty if it is lost, and the mailbox cannot be
+// refreshed. Of a mailbox that Open accepts it is the same.
+func OpenDamaged(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
+	m := &Mailbox{fs: fsys, place: p}
+	o, err := m.open(ctx, openWhatIs)
+	if err != nil {
+		err = fmt.Errorf("open mailbox: %w", err)
+	}
+	if o == nil {
+		return nil, err
+	}
+	m.cur = o
+	return m, err
+}
+
+// open opens the files that the paths lead to now, all of one state. What openFiles opens in spite of an error is returned
+// with that error.
+func (m *Mailbox) open(ctx context.Context, openFiles func(vfs.FS, Paths) (*Files, error)) (*opened, error) {
 	release, err := m.outerLocks(ctx)
 	if err != nil {
 		return nil, err
@@ -75,18 +93,18 @@ func (m *Mailbox) open(ctx context.Context) (*opened, error) {
 	if err := lock.Lock(ctx, vfs.Shared); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	files, err := OpenFiles(m.fs, m.place.Paths)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+	files, damage := openFiles(m.fs, m.place.Paths)
+	if files == nil {
+		return nil, errors.Join(damage, lock.Close())
 	}
 	o := &opened{Files: files, lock: lock, turn: make(chan struct{}, 1), refs: 1}
 	if err = sameIndex(m.fs, lock, m.place.Paths.Index); err == nil {
 		err = lock.Unlock()
 	}
 	if err != nil {
-		return nil, errors.Join(err, o.close())
+		return nil, errors.Join(damage, err, o.close())
 	}
-	return o, nil
+	return o, damage
 }
 
 // errReplaced means that cyrus.index was replaced while it was being opened, by a program that does not take the locks.
@@ -145,7 +163,7 @@ func (m *Mailbox) Refresh(ctx context.Context) error {
 	} else {
 		done()
 	}
-	fresh, err := m.open(ctx)
+	fresh, err := m.open(ctx, OpenFiles)
 	if err != nil {
 		return fmt.Errorf("refresh mailbox: %w", err)
 	}

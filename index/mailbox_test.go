@@ -272,3 +272,51 @@ func TestHostileLastUID(t *testing.T) {
 	require.EqualValues(t, uint32(1<<32-1), c.Vanished[len(c.Vanished)-1].Last)
 	require.Less(t, len(c.Vanished), 20)
 }
+
+// TestOpenDamaged: of a mailbox that does not open there is what is whole, with the reason.
+func TestOpenDamaged(t *testing.T) {
+	records := func(m *Mailbox) (n int) {
+		for e, err := range m.Records(t.Context()) {
+			if err == nil {
+				_, err := m.Cache(&e.Record)
+				require.NoError(t, err)
+				n++
+			}
+		}
+		return n
+	}
+	for name, c := range map[string]struct {
+		damage func(p Place, index []byte) []byte
+		class  error
+		whole  int // -1 if nothing can be read
+	}{
+		"whole":          {func(_ Place, b []byte) []byte { return b }, nil, 4},
+		"cut off":        {func(_ Place, b []byte) []byte { return b[:len(b)-1] }, ErrDamaged, 3},
+		"header's bit":   {func(_ Place, b []byte) []byte { b[40] ^= 1; return b }, ErrDamaged, 4},
+		"record's size":  {func(_ Place, b []byte) []byte { b[18] ^= 1; return b }, ErrDamaged, 4},
+		"no header file": {func(p Place, b []byte) []byte { require.NoError(t, os.Remove(p.Paths.Header)); return b }, os.ErrNotExist, 4},
+		"empty":          {func(_ Place, b []byte) []byte { return nil }, ErrDamaged, -1},
+		"version":        {func(_ Place, b []byte) []byte { b[11] = 77; return b }, ErrVersion, -1},
+		"no index":       {func(p Place, b []byte) []byte { require.NoError(t, os.Remove(p.Paths.Index)); return nil }, os.ErrNotExist, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := copyGolden(t, VersionWritten)
+			b, err := os.ReadFile(p.Paths.Index)
+			require.NoError(t, err)
+			if b = c.damage(p, b); b != nil || name == "empty" {
+				require.NoError(t, os.WriteFile(p.Paths.Index, b, 0o644))
+			}
+			_, openErr := Open(t.Context(), vfs.OS(), p)
+			require.ErrorIs(t, openErr, c.class)
+			m, err := OpenDamaged(t.Context(), vfs.OS(), p)
+			require.ErrorIs(t, err, c.class)
+			if c.whole < 0 {
+				require.Nil(t, m)
+				return
+			}
+			require.Equal(t, c.whole, records(m))
+			require.ErrorIs(t, m.Refresh(t.Context()), c.class)
+			require.NoError(t, m.Close())
+		})
+	}
+}

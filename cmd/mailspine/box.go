@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -46,13 +48,15 @@ type box struct {
 	place index.Place
 	// owner is the user of the mailbox, "" if unknown.
 	owner string
+	// damage is why Cyrus would not open the mailbox, set by open.
+	damage error
 }
 
 // boxExits are the codes of a command that reads the files of a mailbox.
 func boxExits(no string) map[int]string {
 	return map[int]string{
 		exitNo:     no,
-		exitDamage: "a file is damaged: what can be read was printed",
+		exitDamage: "a file is damaged or lost: what can be read was printed",
 		exitFailed: "the files cannot be read",
 	}
 }
@@ -110,41 +114,25 @@ func (f *boxFlags) newBox(cmd *cobra.Command, s streams, arg string) (b *box, er
 	return b, err
 }
 
-// open opens the mailbox, calls do, and closes it.
+// open opens the mailbox, calls do, and closes it. Of a mailbox that cannot be opened because a file is damaged or missing
+// do is given what there is. The error comes at the end.
 func (b *box) open(do func(m *index.Mailbox) error) error {
-	m, err := index.Open(b.ctx, vfs.OS(), b.place)
-	if err != nil {
-		return err
+	m, damage := index.OpenDamaged(b.ctx, vfs.OS(), b.place)
+	if m == nil {
+		return damage
 	}
-	return errors.Join(do(m), m.Close())
+	if b.damage = damage; errors.Is(damage, fs.ErrNotExist) || errors.Is(damage, index.ErrNotHeader) {
+		damage = lostError{damage}
+	}
+	return errors.Join(damage, do(m), m.Close())
 }
 
-// opened is open for those who can do with less: of a mailbox that cannot be opened because a file is damaged or missing,
-// damaged is given what there is of the index, and the header file, empty if it is lost. The error comes at the end.
-func (b *box) opened(whole func(m *index.Mailbox) error, damaged func(h *index.HeaderFile, f *index.File) error) (err error) {
-	m, openErr := index.Open(b.ctx, vfs.OS(), b.place)
-	if openErr == nil {
-		return errors.Join(whole(m), m.Close())
-	}
-	file, err := vfs.OS().Open(b.place.Paths.Index, vfs.ReadOnly, 0)
-	if err != nil {
-		return openErr
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil {
-		return openErr
-	}
-	f, _ := index.NewFile(file, info.Size, b.place.Paths.Index)
-	if f == nil {
-		return openErr
-	}
-	h, err := index.ReadHeaderFile(vfs.OS(), b.place.Paths.Header)
-	if err != nil {
-		h = &index.HeaderFile{}
-	}
-	return errors.Join(openErr, damaged(h, f))
-}
+// lostError says that a file is lost without which Cyrus does not open the mailbox. To those who read it that is damage.
+type lostError struct{ error }
+
+func (e lostError) Is(target error) bool { return target == index.ErrDamaged }
+
+func (e lostError) Unwrap() error { return e.error }
 
 // hint adds to an error what to do about it.
 func (b *box) hint(err error) error {
@@ -158,7 +146,10 @@ func (b *box) hint(err error) error {
 // records calls each for the records with the UIDs given, all of them if none is. A damaged record does not hide the
 // others: it is counted, and the error comes at the end.
 func (b *box) records(m *index.Mailbox, uids []index.UID, each func(no index.RecordNo, r *index.Record) error) error {
-	damaged := 0
+	if len(uids) == 0 || b.damage != nil {
+		// In a damaged index UIDs may be in any order, and a search misses some.
+		return b.allRecords(m, uids, each)
+	}
 	for _, uid := range uids {
 		rec, err := m.Record(b.ctx, uid)
 		if err != nil {
@@ -168,23 +159,31 @@ func (b *box) records(m *index.Mailbox, uids []index.UID, each func(no index.Rec
 			return err
 		}
 	}
-	if len(uids) > 0 {
-		return nil
-	}
+	return nil
+}
+
+// allRecords reads all records, and calls each for those with the UIDs given, or for all.
+func (b *box) allRecords(m *index.Mailbox, uids []index.UID, each func(no index.RecordNo, r *index.Record) error) error {
+	damaged, missing := 0, slices.Clone(uids)
 	for e, err := range m.Records(b.ctx) {
 		if errors.Is(err, index.ErrDamaged) {
 			damaged++
 			continue
 		}
-		if err == nil {
+		if err == nil && (len(uids) == 0 || slices.Contains(uids, e.UID)) {
+			missing = slices.DeleteFunc(missing, func(uid index.UID) bool { return uid == e.UID })
 			err = each(e.No, &e.Record)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	var err error
 	if damaged > 0 {
-		return fmt.Errorf("%s cannot be read and left out: %w", plural(damaged, "record"), index.ErrDamaged)
+		err = fmt.Errorf("%s cannot be read and left out: %w", plural(damaged, "record"), index.ErrDamaged)
 	}
-	return nil
+	for _, uid := range missing {
+		err = errors.Join(err, fmt.Errorf("UID %d: %w", uid, index.ErrNotFound))
+	}
+	return err
 }

@@ -98,6 +98,13 @@ func TestMailboxDamaged(t *testing.T) {
 		{"cut off", "index dump DIR", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "records, cut off, 105 bytes  !!"},
 		{"cut off between records", "index dump DIR", func(b []byte) []byte { return b[:len(b)-112] }, exitDamage, "records, cut off, 0 bytes  !!"},
 		{"cut off, its records", "index records DIR", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "3\t1500000002"},
+		{"cut off, shown", "index show DIR --json", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, `"damaged"`},
+		{"cut off, its messages", "message list DIR", func(b []byte) []byte { return b[:len(b)-112*3] }, exitDamage, "one"},
+		{"cut off, its cache shown", "cache show DIR 1", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, `"one"`},
+		{"cut off, a UID of it", "cache show DIR 4", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "UID 4"},
+		{"a header's bit, shown", "index show DIR", func(b []byte) []byte { b[30] ^= 1; return b }, exitDamage, "!! damaged"},
+		{"a header's bit, its messages", "message list DIR --json", func(b []byte) []byte { b[30] ^= 1; return b }, exitDamage, `"subject":"one"`},
+		{"a header's bit, its cache", "cache show DIR", func(b []byte) []byte { b[30] ^= 1; return b }, exitDamage, `"one"`},
 		{"cut off, its cache", "cache check DIR", func(b []byte) []byte { return b[:len(b)-7] }, exitDamage, "index-truncated"},
 		{"no index, its cache", "cache check DIR", func(b []byte) []byte { return nil }, exitDamage, "index-short"},
 		{"more than it should be", "index dump DIR", func(b []byte) []byte { return append(b, "more"...) }, exitOK, "bytes after the last record"},
@@ -105,7 +112,9 @@ func TestMailboxDamaged(t *testing.T) {
 		{"an unknown version", "index dump DIR", func(b []byte) []byte { b[11] = 99; return b }, exitDamage, "!!"},
 		{"no cache", "cache check DIR", func(b []byte) []byte { require.NoError(t, os.Remove(filepath.Join(dir, "cyrus.cache"))); return b }, exitNo, "cache-missing"},
 		{"no cache, shown", "cache show DIR", nil, exitNo, "no cache record"},
-		{"no header file", "index records DIR", func(b []byte) []byte { require.NoError(t, os.Remove(filepath.Join(dir, "cyrus.header"))); return b }, exitFailed, "flag 2"},
+		{"no header file", "index records DIR", func(b []byte) []byte { require.NoError(t, os.Remove(filepath.Join(dir, "cyrus.header"))); return b }, exitDamage, "flag 2"},
+		{"no header file, shown", "index show DIR", nil, exitDamage, "!! damaged"},
+		{"no header file, its messages", "message list DIR", nil, exitDamage, "flag 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			write(whole)
@@ -175,4 +184,52 @@ func messagesAgree(t *testing.T, s *realcyrus.Server, box, theirs string) {
 		require.Contains(t, theirs, cached[0]["envelope"])
 		require.Contains(t, theirs, cached[0]["bodystructure"])
 	}
+}
+
+// TestParseIsLinear: what parse prints grows with the message, however deep that nests, and a limit that it exceeds is told.
+func TestParseIsLinear(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mail.eml")
+	nested := func(n int) string { return strings.Repeat("Content-Type: message/rfc822\r\n\r\n", n) + "\r\nbody\r\n" }
+	multiparts := func(n int) string {
+		var b strings.Builder
+		for i := range min(n, 900) {
+			fmt.Fprintf(&b, "Content-Type: multipart/mixed; boundary=a%d\r\n\r\n--a%d\r\n", i, i)
+		}
+		return b.String() + strings.Repeat("Content-Type: message/rfc822\r\n\r\n", n)
+	}
+	digest := func(n int) string {
+		return "Content-Type: multipart/digest; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n\r\nSubject: x\r\n\r\n\r\n", n)
+	}
+	for name, make := range map[string]func(int) string{"messages": nested, "multiparts": multiparts, "digest": digest} {
+		for _, format := range []string{"--output=text", "--json"} {
+			sizes := map[int]int{}
+			for _, n := range []int{5_000, 10_000} {
+				text := make(n)
+				require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+				stdout := runBox(t, "message", "parse", path, format)
+				require.Less(t, len(stdout), 60*len(text), "%s %s", name, format)
+				sizes[n] = len(stdout)
+				if format == "--json" {
+					require.True(t, json.Valid([]byte(stdout)))
+				}
+			}
+			require.Less(t, sizes[10_000], 5*sizes[5_000]/2, "%s %s", name, format)
+		}
+	}
+	require.NoError(t, os.WriteFile(path, []byte(nested(10_000)), 0o600))
+	require.Contains(t, runBox(t, "message", "parse", path), "limited        nested messages")
+}
+
+// TestParseEmpty: of a message without a byte there is its id, and the answer to whether there are records is no.
+func TestParseEmpty(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mail.eml")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	stdout, stderr, code := boxCode(t, "message", "parse", path)
+	require.Equal(t, exitNo, code)
+	require.Empty(t, stderr)
+	require.Contains(t, stdout, "da39a3ee5e6b4b0d3255bfef95601890afd80709")
+	require.Contains(t, stdout, "empty")
+	stdout, _, code = boxCode(t, "message", "parse", path, "--json")
+	require.Equal(t, exitNo, code)
+	require.JSONEq(t, `{"guid":"da39a3ee5e6b4b0d3255bfef95601890afd80709","size":0,"header_size":0,"limited":"the message is empty: Cyrus refuses to parse it"}`, stdout)
 }

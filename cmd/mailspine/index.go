@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -103,6 +101,8 @@ type headerJSON struct {
 	UserFlags      []string      `json:"user_flags"`
 	IndexPath      string        `json:"index"`
 	HasNoChecksums bool          `json:"without_checksums,omitempty"`
+	// Damaged is why Cyrus does not open the mailbox. Nothing vouches for the rest then.
+	Damaged string `json:"damaged,omitempty"`
 }
 
 func (b *box) header(h index.Header, file *index.HeaderFile) headerJSON {
@@ -132,6 +132,9 @@ func (b *box) showIndex([]string) error {
 			return err
 		}
 		j := b.header(h.Normalized(), file)
+		if b.damage != nil {
+			j.Damaged = b.damage.Error()
+		}
 		return b.out.result(j, j.print)
 	})
 }
@@ -144,6 +147,9 @@ func (j headerJSON) print(w io.Writer) {
 		}
 	}
 	fmt.Fprintln(w, j.Mailbox)
+	if j.Damaged != "" {
+		row("!! damaged", "%s", strings.ReplaceAll(j.Damaged, "\n", "; "))
+	}
 	row("index", "%s, version %d, generation %d", j.IndexPath, j.Version, j.Generation)
 	row("records", "%s, of which %s", count(int64(j.Records)), plural(int64(j.Exists), "message"))
 	row("messages", "%d unseen, %d answered, %d flagged, %d deleted", j.Unseen, j.Answered, j.Flagged, j.Deleted)
@@ -211,25 +217,13 @@ func (b *box) printRecords(args []string) error {
 	if err != nil {
 		return err
 	}
-	l := newList(b.out)
-	err = b.opened(func(m *index.Mailbox) error {
+	return b.list(uids, func(m *index.Mailbox, l *list, _ index.RecordNo, r *index.Record) error {
 		h, err := m.HeaderFile()
 		if err != nil {
 			return err
 		}
-		return b.records(m, uids, func(_ index.RecordNo, r *index.Record) error { return b.printRecord(l, h, r) })
-	}, func(h *index.HeaderFile, f *index.File) error {
-		for e, err := range f.Records(1) {
-			if err == nil && (len(uids) == 0 || slices.Contains(uids, e.UID)) {
-				err = b.printRecord(l, h, &e.Record)
-			}
-			if err != nil && !errors.Is(err, index.ErrDamaged) {
-				return err
-			}
-		}
-		return nil
+		return b.printRecord(l, h, r)
 	})
-	return l.end(err)
 }
 
 func (b *box) printRecord(l *list, h *index.HeaderFile, r *index.Record) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha1"
 	"errors"
 	"fmt"
 	"io"
@@ -139,7 +140,8 @@ func parseCommand(s streams) *cobra.Command {
 		Use: "parse [FILE]", Short: "Print what Cyrus derives from a message: index record and cache record",
 		Long: "Print what Cyrus 3.6 derives from a message, a file or standard input: GUID, sizes, dates, and the cache record with\n" +
 			"envelope, structure, sections, headers and search strings. No mailbox is needed. Lines have to end as in the spool, with CR LF.\n\n" +
-			exitHelp(map[int]string{exitNo: "", exitDamage: "", exitFailed: "the message cannot be read, or it is empty"}),
+			"A message that exceeds a limit (" + limitsHelp + ") is parsed as far as that goes; \"limited\" tells so.\n\n" +
+			exitHelp(map[int]string{exitNo: "the message is empty: Cyrus makes no records of it", exitDamage: "", exitFailed: "the message cannot be read"}),
 		Example: "  mailspine message parse mail.eml --json",
 		Args:    cobra.MaximumNArgs(1),
 	}
@@ -150,6 +152,9 @@ func parseCommand(s streams) *cobra.Command {
 			return err
 		}
 		m, err := parseMessage(&interruptible{ctx: cmd.Context(), in: cmd.InOrStdin()}, args)
+		if errors.Is(err, message.ErrEmpty) {
+			return errors.Join(printEmpty(out), &exitError{exitNo, nil})
+		}
 		if err != nil {
 			return err
 		}
@@ -182,6 +187,20 @@ func parseMessage(stdin io.Reader, args []string) (m *message.Message, err error
 		return nil, &os.PathError{Op: "parse", Path: args[0], Err: err}
 	}
 	return m, nil
+}
+
+const limitsHelp = "20,000 parts, 4 MiB of headers, 100 content GUIDs of messages in messages"
+
+// printEmpty prints what can be told of a message without a byte, which is what a disk that was full may have left.
+func printEmpty(out output) error {
+	guid := index.GUID(sha1.Sum(nil)).String()
+	const reason = "the message is empty: Cyrus refuses to parse it"
+	return out.result(map[string]any{"guid": guid, "size": 0, "header_size": 0, "limited": reason}, func(w io.Writer) {
+		row := rowPrinter(w)
+		row("GUID", "%s", guid)
+		row("size", "0 bytes")
+		row("limited", "%s", reason)
+	})
 }
 
 func printParsed(out output, m *message.Message, internal int64) error {
