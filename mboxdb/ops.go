@@ -176,6 +176,13 @@ func (t *Tx) rename(from, to Name, opts RenameOptions) (moved []Record, err erro
 	if err != nil {
 		return nil, err
 	}
+	// Before anything moves: or it would depend on the order of the names whether one of the new names that is an old one
+	// has become free.
+	for _, rec := range tree {
+		if _, err := t.free(rec.Name.Move(from, to)); err != nil {
+			return nil, err
+		}
+	}
 	for _, rec := range tree {
 		next, err := t.move(rec, rec.Name.Move(from, to), opts.Partition)
 		if err != nil {
@@ -205,18 +212,24 @@ func (t *Tx) tree(n Name, alone bool) ([]Record, error) {
 	return tree, nil
 }
 
+// free returns the tombstone under a name, if there is one, or ErrExists for what is alive.
+func (t *Tx) free(n Name) (Record, error) {
+	rec, _, err := t.entry(n)
+	if err == nil && !rec.Name.IsZero() && !rec.Type.Deleted() {
+		err = fmt.Errorf("%s: %w", n, ErrExists)
+	}
+	return rec, err
+}
+
 // move gives one mailbox another name: first the tombstone under the old one, so that the history, which is taken from
 // the record under the unique id, has it as Cyrus writes it.
 func (t *Tx) move(rec Record, to Name, partition string) (Record, error) {
 	if len(to.String()) > MaxNameBytes {
 		return Record{}, fmt.Errorf("%s has more than %d bytes: %w", to, MaxNameBytes, ErrName)
 	}
-	target, _, err := t.entry(to)
+	target, err := t.free(to)
 	if err != nil {
 		return Record{}, err
-	}
-	if !target.Name.IsZero() && !target.Type.Deleted() {
-		return Record{}, fmt.Errorf("%s: %w", to, ErrExists)
 	}
 	modseq, err := t.nextModSeq(rec.Name, max(rec.FolderModSeq, target.FolderModSeq))
 	if err != nil {

@@ -16,10 +16,19 @@ import (
 // its reverse ACL keys, change together. It is valid within the function that received it.
 type Tx struct {
 	View
-	tx      *skiplist.Tx
+	tx      transaction
 	racl    bool // the list keeps reverse ACL keys
 	now     int64
 	changes []Change
+}
+
+// transaction is what a change needs of one of the database.
+type transaction interface {
+	store
+	Put(key, value []byte) error
+	Delete(key []byte) error
+	Len() int
+	UseReserve()
 }
 
 // update runs fn in a transaction, under the locks of the users whose mailboxes the given names are.

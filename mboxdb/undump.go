@@ -8,9 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/skiplist"
 )
 
 // ErrDump means that what was given to Undump is not what a dump writes.
@@ -21,32 +27,152 @@ var ErrDump = errors.New("not a dump of a mailbox list")
 // under unique ids, with former names where tombstones show them, and reverse ACL keys if the list keeps them. ErrExists
 // means that the list is not empty; after any error it still is.
 func (l *List) Undump(ctx context.Context, r io.Reader) (n int, err error) {
+	if n, err = l.undump(ctx, r); err != nil {
+		return 0, fmt.Errorf("undump: %w", err)
+	}
+	return n, nil
+}
+
+func (l *List) undump(ctx context.Context, r io.Reader) (n int, err error) {
+	err = l.commit(ctx, func(t *Tx) error {
+		if err := emptyList(t.s); err != nil {
+			return err
+		}
+		n, err = t.undump(r)
+		return err
+	})
+	return n, err
+}
+
+// emptyList fails for a list that has records, beside the mark for reverse ACL keys.
+func emptyList(s store) error {
+	for r, err := range s.All() {
+		if err != nil {
+			return err
+		}
+		if string(r.Key) != raclMarker {
+			return fmt.Errorf("the list is not empty: %w", ErrExists)
+		}
+	}
+	return nil
+}
+
+// UndumpOptions say how to make a list of a dump.
+type UndumpOptions struct {
+	Options
+	// DryRun reads the dump, makes the list in memory, and writes nothing.
+	DryRun bool
+}
+
+// UndumpTo makes the list at path, which has to be missing or empty, of what [List.Undump] reads, and returns how many
+// records it has. A missing list is made under another name and gets its own when it is complete and durable, if nothing
+// has come to that name meanwhile (fs.ErrExist). After any error, and after a crash before that, there is no list at
+// path, or the empty one that was there; a crash may leave a file with the name, a dot and sixteen hexadecimal digits. Only
+// if the last sync fails the list is in place, and the error says that it may not last.
+func UndumpTo(ctx context.Context, path string, r io.Reader, opts UndumpOptions) (n int, err error) {
+	opts.Options = opts.Options.withDefaults()
+	_, err = opts.DB.FS.Stat(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return 0, fmt.Errorf("undump: %w", err)
+	}
+	if missing {
+		if err := skiplist.CheckOutput(path, opts.DB); err != nil {
+			return 0, fmt.Errorf("undump: %w", err)
+		}
+	}
+	switch {
+	case opts.DryRun:
+		n, err = undumpDraft(ctx, path, missing, r, opts.Options)
+	case missing:
+		n, err = undumpNew(ctx, path, r, opts.Options)
+	default:
+		n, err = undumpInto(ctx, path, r, opts.Options)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("undump: %w", err)
+	}
+	return n, nil
+}
+
+// undumpInto fills an empty list.
+func undumpInto(ctx context.Context, path string, r io.Reader, opts Options) (n int, err error) {
+	l, err := Open(ctx, path, opts)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return l.undump(ctx, r)
+}
+
+// undumpDraft counts what an undump would put into a list.
+func undumpDraft(ctx context.Context, path string, missing bool, r io.Reader, opts Options) (n int, err error) {
+	d := draft{}
+	if !missing {
+		opts.DB.ReadOnly = true
+		l, err := Open(ctx, path, opts)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, l.Close()) }()
+		err = l.View(ctx, func(v *View) error {
+			if has, err := v.s.Has([]byte(raclMarker)); err != nil || has {
+				d[raclMarker] = nil
+				return errors.Join(err, emptyList(v.s))
+			}
+			return emptyList(v.s)
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	t, err := newDraft(opts, d)
+	if err != nil {
+		return 0, err
+	}
+	return t.undump(r)
+}
+
+// undumpNew makes a list where there is none.
+func undumpNew(ctx context.Context, path string, r io.Reader, opts Options) (n int, err error) {
+	random := opts.DB.Random
+	if random == nil {
+		random = rand.Uint64
+	}
+	temp := fmt.Sprintf("%s.%016x", path, random())
+	opts.DB.Create = true
+	l, err := Open(ctx, temp, opts)
+	if err != nil {
+		return 0, err
+	}
+	if n, err = l.undump(ctx, r); err != nil {
+		_ = l.Close()
+	} else if err = l.Close(); err == nil {
+		err = vfs.Place(ctx, opts.DB.FS, temp, path)
+	}
+	if err != nil {
+		_ = opts.DB.FS.Unlink(temp)
+		return 0, err
+	}
+	if err := opts.DB.FS.SyncDir(filepath.Dir(path)); err != nil {
+		return 0, &vfs.NotDurableError{Path: path, Err: err}
+	}
+	return n, nil
+}
+
+// undump puts what it reads, and returns how many records there are then.
+func (t *Tx) undump(r io.Reader) (n int, err error) {
 	in := bufio.NewReader(r)
 	head, err := in.Peek(2)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
-	err = l.commit(ctx, func(t *Tx) error {
-		for r, err := range t.s.All() {
-			if err != nil {
-				return err
-			}
-			if string(r.Key) != raclMarker {
-				return fmt.Errorf("the list: %w", ErrExists)
-			}
-		}
-		if string(head) == "{\n" {
-			err = t.undumpCyrus(in)
-		} else {
-			err = t.undumpLines(in)
-		}
-		n = t.tx.Len()
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("undump: %w", err)
+	if string(head) == "{\n" {
+		err = t.undumpCyrus(in)
+	} else {
+		err = t.undumpLines(in)
 	}
-	return n, nil
+	return t.tx.Len(), err
 }
 
 // undumpLines puts every record as it was.
@@ -114,6 +240,9 @@ func (t *Tx) undumpCyrus(r io.Reader) error {
 	}
 	if _, err := dec.Token(); err != nil {
 		return fmt.Errorf("the dump has no end: %w: %w", ErrDump, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("there is something behind the end of the dump: %w", ErrDump)
 	}
 	return t.putAll(all)
 }

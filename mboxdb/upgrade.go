@@ -23,6 +23,8 @@ type UpgradeOptions struct {
 	Identify func(Record) (id string, uidValidity uint32, err error)
 	// Keep is the name under which the old file stays; by default the name of the list with ".before-upgrade" behind.
 	Keep string
+	// DryRun reads and reports as ever, makes the new list in memory, and writes nothing.
+	DryRun bool
 }
 
 // Upgraded reports what an upgrade did.
@@ -30,7 +32,7 @@ type Upgraded struct {
 	// From is the form that the list had. Records is how many mailboxes and tombstones it has.
 	From    Form
 	Records int
-	// Kept is where the old file is.
+	// Kept is where the old file is, or would be.
 	Kept string
 	// Findings are the records that could not be read, which were taken over as they were, and those without unique id.
 	Findings []Finding
@@ -62,7 +64,7 @@ type upgrader struct {
 }
 
 func (u *upgrader) run(ctx context.Context) error {
-	if dir := u.opts.Layout.ConfigDir; dir != "" {
+	if dir := u.opts.Layout.ConfigDir; dir != "" && !u.opts.DryRun {
 		// Cyrus's own lock for conversions: two upgrades at once would get into each other's way.
 		held, err := locks.Acquire(ctx, u.fs, vfs.Exclusively, filepath.Join(dir, "lock", "cyrusdb_convert.lock"))
 		if err != nil {
@@ -80,6 +82,9 @@ func (u *upgrader) run(ctx context.Context) error {
 		return err
 	}
 	u.done.From, u.done.Records = list.form, len(list.records)+len(list.raw)
+	if u.opts.DryRun {
+		return u.plan(list)
+	}
 	temp := u.path + ".upgrade"
 	if err := u.fs.Unlink(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -87,6 +92,24 @@ func (u *upgrader) run(ctx context.Context) error {
 	err = u.write(ctx, temp, list)
 	_ = u.fs.Unlink(temp) // if it stays the next upgrade removes it
 	return err
+}
+
+// plan goes the way of write as far as that is possible without writing.
+func (u *upgrader) plan(list oldList) error {
+	opts := u.opts.Options
+	opts.ReverseACLs = opts.ReverseACLs || list.racl
+	t, err := newDraft(opts, draft{})
+	if err == nil {
+		err = t.putAll(list.records)
+	}
+	if err != nil {
+		return err
+	}
+	u.done.Kept = u.opts.Keep
+	if _, err := u.kept(); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // hold takes the shared lock of the old file: others may read it until it is replaced, nobody may change it.
@@ -232,9 +255,7 @@ func (u *upgrader) write(ctx context.Context, temp string, list oldList) error {
 func (u *upgrader) keep() error {
 	err := u.fs.Link(u.path, u.opts.Keep)
 	if errors.Is(err, fs.ErrExist) {
-		named, e1 := u.fs.Stat(u.path)
-		kept, e2 := u.fs.Stat(u.opts.Keep)
-		if e1 == nil && e2 == nil && named.SameFile(kept) {
+		if same, e := u.kept(); same && e == nil {
 			err = nil
 		}
 	}
@@ -242,6 +263,22 @@ func (u *upgrader) keep() error {
 		return err
 	}
 	return u.fs.SyncDir(filepath.Dir(u.path)) // or a crash could leave only the new name of the new file
+}
+
+// kept tells whether the old file has its second name already. If another file has that the error is fs.ErrExist.
+func (u *upgrader) kept() (bool, error) {
+	kept, err := u.fs.Stat(u.opts.Keep)
+	if err != nil {
+		return false, err
+	}
+	named, err := u.fs.Stat(u.path)
+	if err != nil {
+		return false, err
+	}
+	if !named.SameFile(kept) {
+		return false, &fs.PathError{Op: "link", Path: u.opts.Keep, Err: fs.ErrExist}
+	}
+	return true, nil
 }
 
 // same tells whether a new list holds what the old one held.

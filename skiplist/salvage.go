@@ -235,6 +235,15 @@ func (s *salvager) dropUnreadable(ctx context.Context, st *state, res *Salvaged)
 	return nil
 }
 
+// CheckOutput fails for a name that cannot be that of a new database file: ErrOutputName, or fs.ErrExist if anything has it.
+func CheckOutput(out string, opts Options) error {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return err
+	}
+	return outputName(opts.FS, out, true)
+}
+
 // outputName fails for a name that cannot be that of an output; with create, for one that something has.
 func outputName(fsys vfs.FS, out string, create bool) error {
 	if of, found := strings.CutSuffix(out, ".NEW"); found {

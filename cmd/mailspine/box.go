@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/owner"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
 )
@@ -50,6 +52,8 @@ type box struct {
 	owner string
 	// damage is why Cyrus would not open the mailbox, set by open.
 	damage error
+	// as is who this process has become, nil if it is who it was.
+	as *owner.Identity
 }
 
 // boxExits are the codes of a command that reads the files of a mailbox.
@@ -92,7 +96,7 @@ func (f *boxFlags) newBox(cmd *cobra.Command, s streams, arg string) (b *box, er
 			logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 		}
 		b.place = index.PlaceIn(arg)
-		_, err = becomeOwner(f.as, arg, logger)
+		b.as, err = becomeOwner(f.as, arg, logger)
 		return b, err
 	}
 	st, err := f.newStore(cmd, s)
@@ -110,6 +114,7 @@ func (f *boxFlags) newBox(cmd *cobra.Command, s streams, arg string) (b *box, er
 		return nil, st.hint(err)
 	}
 	b.owner = rec.Name.User(st.opts.Layout.Namespace)
+	b.as = st.as
 	b.place, err = index.PlaceOf(st.opts.Layout, rec)
 	return b, err
 }
@@ -136,6 +141,9 @@ func (e lostError) Unwrap() error { return e.error }
 
 // hint adds to an error what to do about it.
 func (b *box) hint(err error) error {
+	if errors.Is(err, syscall.EACCES) {
+		return (&session{ctx: b.ctx, as: b.as}).hint(err)
+	}
 	var coded *exitError
 	if err == nil || errors.As(err, &coded) || !errors.Is(err, index.ErrDamaged) && !errors.Is(err, index.ErrNotHeader) {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -46,42 +47,47 @@ func (f *storeFlags) dumpCommand(s streams) *cobra.Command {
 // undumped is the JSON of mailbox undump.
 type undumped struct {
 	Path    string `json:"path"`
+	DryRun  bool   `json:"dry_run"`
 	Records int    `json:"records"`
 }
 
 func (f *storeFlags) undumpCommand(s streams) *cobra.Command {
 	var out string
+	var dry bool
 	c := &cobra.Command{
 		Use:   "undump [--out FILE]",
 		Short: "Make a list of a dump, read from standard input; writes",
 		Long: "Make a list of what mailspine mailbox dump or ctl_mboxlist -d has printed, read from standard input: a new file with\n" +
-			"--out, else the configured list, which has to be missing or empty. All records come in one transaction. Of Cyrus's form\n" +
-			"the records under unique ids are made anew, with the former names that tombstones show.",
+			"--out, else the configured list. It has to be missing or empty, and is so after an error: all records come at once. Of\n" +
+			"Cyrus's form the records under unique ids are made anew, with the former names that tombstones show.",
 		Args: cobra.NoArgs,
 	}
 	c.Flags().StringVar(&out, "out", "", "write this new file, not the configured list")
+	c.Flags().BoolVarP(&dry, "dry-run", "n", false, "say what would be done, and do nothing")
 	return f.storeCommand(s, c, writeExits(""), func(st *store, _ []string) error {
 		if out != "" {
 			st.path = out
 		}
 		in := bufio.NewReader(&interruptible{ctx: st.ctx, in: st.streams.in})
-		if _, err := in.Peek(1); err != nil { // a dump that failed must not pass for one of an empty list
+		if _, err := in.Peek(1); errors.Is(err, io.EOF) { // a dump that failed must not pass for one of an empty list
+			return errors.New("there is no dump on standard input: it is empty; nothing was made of it")
+		} else if err != nil {
 			return fmt.Errorf("read the dump from standard input: %w", err)
 		}
-		opts := st.opts
-		opts.DB.Create = true
-		l, err := mboxdb.Open(st.ctx, st.path, opts)
-		if err != nil {
+		n, err := mboxdb.UndumpTo(st.ctx, st.path, in, mboxdb.UndumpOptions{Options: st.opts, DryRun: dry})
+		switch {
+		case errors.Is(err, mboxdb.ErrExists), errors.Is(err, fs.ErrExist):
+			return &advisedError{err, "what is in " + st.path + " stays; write a new file with --out"}
+		case errors.Is(err, mboxdb.ErrDump):
+			return &advisedError{err, "nothing was made of it: give it all that mailspine mailbox dump or ctl_mboxlist -d prints"}
+		case err != nil:
 			return err
 		}
-		n, err := l.Undump(st.ctx, in)
-		if err := errors.Join(err, l.Close()); err != nil {
-			if errors.Is(err, mboxdb.ErrExists) {
-				return &advisedError{err, "there are records in " + st.path + " already, and they stay; write a new file with --out"}
-			}
-			return &advisedError{err, st.path + " was left without the records; run it again with a whole dump"}
+		would := ""
+		if dry {
+			would = "would have "
 		}
-		return st.out.report(undumped{st.path, n}, "%s: %s", st.path, plural(n, "record"))
+		return st.out.report(undumped{st.path, dry, n}, "%s: %s%s", st.path, would, plural(n, "record"))
 	})
 }
 
@@ -91,10 +97,12 @@ type upgraded struct {
 	From     string            `json:"from,omitempty"`
 	Records  int               `json:"records"`
 	Kept     string            `json:"kept,omitempty"`
+	DryRun   bool              `json:"dry_run"`
 	Findings []finding.Finding `json:"findings"`
 }
 
 func (f *storeFlags) upgradeCommand(s streams) *cobra.Command {
+	var dry bool
 	c := &cobra.Command{
 		Use:   "upgrade",
 		Short: "Rewrite a list of a Cyrus before 3.6 in the form of 3.6; keeps the old file; writes",
@@ -103,20 +111,25 @@ func (f *storeFlags) upgradeCommand(s streams) *cobra.Command {
 			"that has the new form is left alone.",
 		Args: cobra.NoArgs,
 	}
+	c.Flags().BoolVarP(&dry, "dry-run", "n", false, "say what would be done, and do nothing")
 	exits := writeExits("upgraded; some records need attention")
 	return f.storeCommand(s, c, exits, func(st *store, _ []string) error {
-		done, err := mboxdb.Upgrade(st.ctx, st.path, mboxdb.UpgradeOptions{Options: st.opts})
+		done, err := mboxdb.Upgrade(st.ctx, st.path, mboxdb.UpgradeOptions{Options: st.opts, DryRun: dry})
 		if err != nil {
 			return err
 		}
-		u := upgraded{Path: st.path, Records: done.Records, Kept: done.Kept, Findings: append([]finding.Finding{}, done.Findings...)}
+		u := upgraded{Path: st.path, DryRun: dry, Records: done.Records, Kept: done.Kept, Findings: append([]finding.Finding{}, done.Findings...)}
 		if done.Kept == "" {
 			return st.out.report(u, "%s: it has the form of Cyrus 3.6 already", st.path)
 		}
 		u.From = done.From.String()
+		did, is := "upgraded", "is"
+		if dry {
+			did, is = "would be upgraded", "would be"
+		}
 		err = st.out.result(u, func(w io.Writer) {
 			printAll(w, done.Findings)
-			fmt.Fprintf(w, "%s: %s upgraded from %s; the old list is %s\n", st.path, plural(u.Records, "record"), u.From, u.Kept)
+			fmt.Fprintf(w, "%s: %s %s from %s; the old list %s %s\n", st.path, plural(u.Records, "record"), did, u.From, is, u.Kept)
 		})
 		if err == nil && len(done.Findings) > 0 {
 			return &exitError{exitNo, nil}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mailspine/mailspine/internal/imapdconf"
+	"github.com/mailspine/mailspine/internal/owner"
 	"github.com/mailspine/mailspine/internal/progress"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
@@ -38,6 +39,8 @@ type store struct {
 	path    string // of the mailbox list
 	opts    mboxdb.Options
 	streams streams
+	// as is who this process has become, nil if it is who it was.
+	as *owner.Identity
 }
 
 // newStore reads the configuration and becomes who it has to be.
@@ -53,7 +56,7 @@ func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err err
 	if verbose, _ := cmd.Flags().GetBool("verbose"); verbose {
 		logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 	}
-	if _, err := becomeOwner(f.as, st.config.ConfigDirectory(), logger); err != nil {
+	if st.as, err = becomeOwner(f.as, st.config.ConfigDirectory(), logger); err != nil {
 		return nil, err
 	}
 	st.path, st.opts = mboxdb.Configured(st.config)
@@ -108,5 +111,5 @@ func (st *store) hint(err error) error {
 	case errors.Is(err, mboxdb.ErrRecord):
 		return &advisedError{err, "mailspine mailbox check shows all records that cannot be read"}
 	}
-	return (&session{ctx: st.ctx, path: st.path, opts: st.opts.DB}).hint(err)
+	return (&session{ctx: st.ctx, path: st.path, opts: st.opts.DB, as: st.as}).hint(err)
 }
