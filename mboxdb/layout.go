@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -196,6 +197,21 @@ func (r Record) MailboxLock() string {
 // UserLock is the name of the lock under which the mailboxes of a user are created, renamed and deleted; with an empty
 // user that of all shared mailboxes.
 func UserLock(user string) string { return "*U*" + strings.ReplaceAll(user, ".", "^") }
+
+// UserLocks are the files of the locks under which the mailboxes of these users are changed, in the order in which to take
+// them: that of the users, an empty one, which stands for the shared mailboxes, first. Each user's lock is taken under
+// every name that a supported release gives it: before Cyrus 3.12 that of [UserLock], since then one made of the name of
+// the INBOX.
+func (l Layout) UserLocks(users ...string) (paths []string) {
+	users = slices.Sorted(slices.Values(users))
+	for _, user := range slices.Compact(users) {
+		paths = append(paths, l.LockPath(UserLock(user)))
+		if user != "" {
+			paths = append(paths, l.LockPath("*U*"+l.Namespace.UserInbox(user).String()))
+		}
+	}
+	return paths
+}
 
 // UserFile is a file of a user, such as "sub" or "seen", by the legacy layout. These are always hashed.
 func (l Layout) UserFile(user, suffix string) string {

@@ -9,8 +9,8 @@ import (
 	"github.com/mailspine/mailspine/skiplist"
 )
 
-// The functions of this file change the list alone. On a Cyrus store the directory, the header and the quota of a
-// mailbox have to change with it.
+// The functions of this file change the list alone. On a Cyrus store the directory and the header of a mailbox have to
+// change with it: package store does that.
 
 // NewMailbox says what mailbox to create.
 type NewMailbox struct {
@@ -55,14 +55,14 @@ func (t *Tx) create(m NewMailbox) (Record, error) {
 	rec := Record{Name: m.Name, Type: Type(orElse(string(m.Kind), string(Mail))), UniqueID: m.UniqueID, UIDValidity: m.UIDValidity, ACL: m.ACL,
 		Partition: orElse(m.Partition, t.l.opts.DefaultPartition)}
 	if rec.ACL == nil {
-		if rec.ACL, err = t.inheritedACL(m.Name); err != nil {
+		if rec.ACL, err = t.InheritedACL(m.Name); err != nil {
 			return Record{}, err
 		}
 	}
 	if rec.UniqueID == "" {
 		rec.UniqueID = t.l.opts.NewID()
 	}
-	if err := t.unusedID(rec.UniqueID); err != nil {
+	if err := t.UnusedID(rec.UniqueID); err != nil {
 		return Record{}, err
 	}
 	rec.UIDValidity = t.uidValidity(rec.UIDValidity, old)
@@ -85,42 +85,6 @@ func (t *Tx) uidValidity(asked uint32, old Record) uint32 {
 		v = old.UIDValidity + 1
 	}
 	return max(v, 1)
-}
-
-// unusedID refuses a unique id that a mailbox has.
-func (t *Tx) unusedID(id string) error {
-	rec, err := t.entryByID(id)
-	switch {
-	case errors.Is(err, ErrNotFound) || err == nil && rec.Type.Deleted():
-		return nil
-	case err != nil:
-		return err
-	}
-	if _, err := t.LookupID(id); errors.Is(err, ErrNotFound) {
-		return nil // left over by Cyrus
-	}
-	return fmt.Errorf("unique id %s: %w", id, ErrExists)
-}
-
-// inheritedACL is the ACL of the nearest mailbox above; without one, the owner's, or the default.
-func (t *Tx) inheritedACL(n Name) (ACL, error) {
-	if n.IsInbox() {
-		user := n.User(t.l.ns())
-		return ACL{{user, t.l.opts.ACL.FormatRights(ownerRights)}}, nil
-	}
-	for up := n.Parent(); !up.IsZero(); up = up.Parent() {
-		rec, err := t.Lookup(up)
-		if err == nil {
-			return rec.ACL, nil
-		}
-		if !errors.Is(err, ErrNotFound) {
-			return nil, err
-		}
-	}
-	if user := n.User(t.l.ns()); user != "" {
-		return ACL{{user, t.l.opts.ACL.FormatRights(ownerRights)}}, nil
-	}
-	return t.l.opts.DefaultACL, nil
 }
 
 // SetACL changes the rights of an identifier on a mailbox.

@@ -74,11 +74,11 @@ func (l *List) lock(ctx context.Context, names []Name) (*locks.Held, error) {
 	if layout.ConfigDir == "" && layout.LockDir == "" {
 		return nil, nil
 	}
-	var paths []string
+	var users []string
 	for _, n := range names {
-		paths = append(paths, layout.LockPath(UserLock(n.User(l.ns()))))
+		users = append(users, n.User(l.ns()))
 	}
-	return locks.Acquire(ctx, l.opts.DB.FS, vfs.Exclusively, paths...)
+	return locks.InOrder(ctx, l.opts.DB.FS, vfs.Exclusively, layout.UserLocks(users...)...)
 }
 
 // learn finds out whether the list keeps reverse ACL keys. A new one begins to if it is asked to.

@@ -25,9 +25,17 @@ type Held struct{ files []vfs.File }
 // Acquire takes the locks of the given files, in the order of their paths, so that two who want the same ones cannot
 // wait for each other. Missing files and directories are made. It waits until all are free or ctx ends; then none is held.
 func Acquire(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, paths ...string) (*Held, error) {
-	paths = slices.Compact(slices.Sorted(slices.Values(paths)))
+	return InOrder(ctx, fsys, kind, slices.Sorted(slices.Values(paths))...)
+}
+
+// InOrder is Acquire in the order given, for locks that others take in an order that is not that of the paths. A path that
+// is given twice is locked once.
+func InOrder(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, paths ...string) (*Held, error) {
 	h := &Held{}
-	for _, p := range paths {
+	for i, p := range paths {
+		if slices.Contains(paths[:i], p) {
+			continue
+		}
 		f, err := acquire(ctx, fsys, kind, p)
 		if err != nil {
 			h.Release()
