@@ -85,6 +85,8 @@ var mutants = []struct {
 	{planted.DeleteNamesItself, harness{"skiplist/internal/twoskip", "TestRecovery2Defects"}},
 	{planted.SalvageStops, harness{"skiplist/internal/twoskip", "TestRecovery2Defects"}},
 	{planted.TornLineShown, harness{"skiplist/internal/flat", "TestTruncatedAtEveryByte"}},
+	{planted.BoxCreateUnsynced, harness{"index", "TestCreateCrash"}},
+	{planted.BoxCreateDirUnsynced, harness{"index", "TestCreateCrash"}},
 }
 
 // harness is a test that runs by itself in a process of its own: a bug may make it hang, panic, or leave locks behind.

@@ -162,3 +162,11 @@ const (
 	// TornLineShown takes a last line without LF for a record.
 	TornLineShown Switch = "torn-line-shown"
 )
+
+// The creation of a mailbox (index.Create).
+const (
+	// BoxCreateUnsynced does not make the bytes of the files of a new mailbox durable.
+	BoxCreateUnsynced Switch = "box-create-unsynced"
+	// BoxCreateDirUnsynced does not make the names of the files of a new mailbox durable.
+	BoxCreateDirUnsynced Switch = "box-create-dir-unsynced"
+)
