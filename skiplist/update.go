@@ -169,10 +169,16 @@ func (w *writer) rebuild() error {
 	return nil
 }
 
-// end gives everything back, and then the processor once: a goroutine that does nothing but commit is not seen to
-// yield in its system calls, so that after 10 ms the runtime takes its processor away and wakes two threads in each of them.
+// yieldEvery is after how many commits a writer gives up the processor.
+const yieldEvery = 8
+
+// end gives everything back, and now and then the processor: a goroutine that does nothing but commit is not seen to
+// yield in its system calls, so that after 10 ms the runtime takes its processor away and wakes two threads in each of
+// them. To yield wakes one.
 func (w *writer) end() {
-	defer runtime.Gosched()
+	if w.db.stats.commits.Load()%yieldEvery == 0 {
+		defer runtime.Gosched()
+	}
 	defer func() { <-w.db.turn }()
 	w.db.setWriting(false)
 	w.letGo()
