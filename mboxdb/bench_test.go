@@ -32,14 +32,14 @@ func benchName(user, folder int) Name {
 	return inbox.Child(fmt.Sprintf("Folder %02d", folder))
 }
 
-// benchList makes a list as a server has it and opens it.
-func benchList(b *testing.B) *List {
+// benchList makes a list as a server has it, with the mailboxes of so many users, and opens it.
+func benchList(b testing.TB, users int) *List {
 	path := filepath.Join(b.TempDir(), "mailboxes.db")
 	db, err := skiplist.Open(ctx, path, skiplist.Options{Create: true, Format: skiplist.Twoskip})
 	require.NoError(b, err)
-	for start := 0; start < benchUsers(); start += 1000 {
+	for start := 0; start < users; start += 1000 {
 		require.NoError(b, db.Update(ctx, func(tx *skiplist.Tx) error {
-			for u := start; u < min(start+1000, benchUsers()); u++ {
+			for u := start; u < min(start+1000, users); u++ {
 				for f := range benchFolders {
 					rec := Record{Name: benchName(u, f), Type: Mail, UniqueID: fmt.Sprintf("%024d", u*benchFolders+f), Partition: "default",
 						UIDValidity: 1795432816, CreatedModSeq: 1, FolderModSeq: 1, Modified: 1795432815,
@@ -64,7 +64,7 @@ func benchList(b *testing.B) *List {
 }
 
 func BenchmarkList(b *testing.B) {
-	l := benchList(b)
+	l := benchList(b, benchUsers())
 	r := rand.New(rand.NewPCG(1, 1))
 	b.Run("engine get", func(b *testing.B) {
 		for b.Loop() {
@@ -98,6 +98,14 @@ func BenchmarkList(b *testing.B) {
 			}))
 			require.Equal(b, benchFolders, n)
 		}
+	})
+	// What the listing holds at its fullest, beyond the open store: it is not to grow with the store.
+	b.Run("LIST heap", func(b *testing.B) {
+		peak := int64(0)
+		for b.Loop() {
+			peak = max(peak, listHeap(b, l, benchUsers()*benchFolders, func(Listed) {}))
+		}
+		b.ReportMetric(float64(peak), "heap-B/op")
 	})
 	b.Run("LIST all", func(b *testing.B) {
 		b.ReportAllocs()
