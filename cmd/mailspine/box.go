@@ -87,6 +87,9 @@ func (f *boxFlags) newBox(cmd *cobra.Command, s streams, arg string) (b *box, er
 	if b.out, err = newOutput(cmd, s); err != nil {
 		return nil, err
 	}
+	if err := notEmpty(cmd, "config", "list", "as"); err != nil {
+		return nil, err
+	}
 	if f.config == "" {
 		if f.file != "" {
 			return nil, usageError("--list goes with -C")

@@ -77,6 +77,12 @@ func (f *storeFlags) listCommand(s streams) *cobra.Command {
 		if all && (user != "" || len(args) > 0) {
 			return usageError("--all goes with neither --user nor a NAME")
 		}
+		if err := notEmpty(c, "user", "group"); err != nil {
+			return err
+		}
+		if len(groups) > 0 && user == "" {
+			return usageError("--group goes with --user")
+		}
 		p := &namePrinter{st: st, list: newList(st.out), long: long}
 		err := st.view(func(_ *mboxdb.List, v *mboxdb.View) error {
 			if all {

@@ -65,6 +65,9 @@ func (f *storeFlags) undumpCommand(s streams) *cobra.Command {
 	c.Flags().StringVar(&out, "out", "", "write this new file, not the configured list")
 	c.Flags().BoolVarP(&dry, "dry-run", "n", false, "say what would be done, and do nothing")
 	return f.storeCommand(s, c, writeExits(""), func(st *store, _ []string) error {
+		if err := notEmpty(c, "out"); err != nil {
+			return err
+		}
 		if out != "" {
 			st.path = out
 		}
@@ -193,6 +196,9 @@ func newLocate(s streams) *cobra.Command {
 
 // mailboxDir is the absolute path of a directory, or of the one that a file lies in.
 func mailboxDir(arg string) (string, error) {
+	if arg == "" {
+		return "", usageError("the path is empty")
+	}
 	path, err := filepath.Abs(arg)
 	if err != nil {
 		return "", err

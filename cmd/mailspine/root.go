@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -79,10 +80,12 @@ func needsCommand(cmd *cobra.Command, args []string) error {
 func argErrors(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usageError("%w", err)
+			err := check(cmd, args)
+			var coded *exitError
+			if err == nil || errors.As(err, &coded) {
+				return err
 			}
-			return nil
+			return usageError("usage: %s", cmd.UseLine()) // cobra's own words speak of commands where a file was meant
 		}
 	}
 	for _, sub := range c.Commands() {

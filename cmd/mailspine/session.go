@@ -54,6 +54,9 @@ func (f *dbFlags) newSession(cmd *cobra.Command, path string, s streams) (ss *se
 	if ss.out, err = newOutput(cmd, s); err != nil {
 		return nil, err
 	}
+	if err := notEmpty(cmd, "config", "format", "order", "as"); err != nil {
+		return nil, err
+	}
 	ss.dry, _ = cmd.Flags().GetBool("dry-run")
 	if s.errTerminal {
 		ss.line = progress.New(s.err, s.now)
@@ -213,6 +216,8 @@ func (ss *session) hint(err error) error {
 	case errors.Is(err, syscall.EACCES) && ss.as != nil:
 		advice = fmt.Sprintf("this ran as %s, the owner of the store, so that what it writes stays readable to the server; "+
 			"give the file to %[1]s (chown), or stay root with --as root", ss.as.Name)
+	case errors.Is(err, syscall.EACCES) && !owner.Root():
+		advice = "run it as the user of the store, or as root, which then works as that user"
 	default:
 		return err
 	}

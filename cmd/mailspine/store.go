@@ -49,8 +49,16 @@ func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err err
 	if st.out, err = newOutput(cmd, s); err != nil {
 		return nil, err
 	}
+	if err := notEmpty(cmd, "config", "list", "as"); err != nil {
+		return nil, err
+	}
 	if st.config, err = imapdconf.Read(vfs.OS(), f.config).Config("mailspine"); err != nil {
-		return nil, &advisedError{fmt.Errorf("read the configuration: %w", err), "mailspine config check -C " + f.config + " shows all that is wrong with it"}
+		advice := "mailspine config check -C " + f.config + " shows all that is wrong with it"
+		var problem *imapdconf.Problem
+		if errors.As(err, &problem) && problem.Code == imapdconf.FileUnreadable {
+			advice = "name the imapd.conf of the store with -C, and run it as a user who may read that"
+		}
+		return nil, &advisedError{fmt.Errorf("read the configuration: %w", err), advice}
 	}
 	var logger *slog.Logger
 	if verbose, _ := cmd.Flags().GetBool("verbose"); verbose {
@@ -69,6 +77,17 @@ func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err err
 		st.opts.DB.Progress = st.line.Report
 	}
 	return st, nil
+}
+
+// notEmpty refuses flags that are given without a value, as a script does whose variable is empty: they would pass for flags
+// that are not given.
+func notEmpty(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+			return usageError("--%s is empty: give it a value, or leave it out", name)
+		}
+	}
+	return nil
 }
 
 // view opens the list for reading, whatever state it is in, and calls do. In a damaged list what was committed before

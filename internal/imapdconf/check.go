@@ -45,6 +45,9 @@ func Problems(o Options) []*Problem {
 // checkImapd looks at imapd.conf as a program without overrides sees it, and then as each service does that has some.
 func checkImapd(fsys vfs.FS, path string, services []string) []*Problem {
 	source := Read(fsys, path)
+	if _, ok := source.read[path]; !ok {
+		return source.Problems // what else is missing is missing because of that
+	}
 	c, _ := source.Config("")
 	c.lint(services)
 	c.checkDirs(fsys)

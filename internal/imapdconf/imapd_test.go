@@ -229,6 +229,12 @@ func TestWhole(t *testing.T) {
 	}
 }
 
+// TestUnreadable: of a file that cannot be read nothing else is said.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"!0:0 file-unreadable"}, brief(Problems(Options{FS: mem("/c/", ""), Imapd: "imapd.conf"})))
+}
+
 func TestIncludes(t *testing.T) {
 	t.Parallel()
 	m := goodFS("@include: /1\n")
