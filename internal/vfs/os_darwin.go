@@ -19,6 +19,11 @@ func fullSync(fd int) error {
 
 func dataSync(fd int) error { return fullSync(fd) }
 
+func setModTime(fd int, t time.Time) error {
+	tv := unix.NsecToTimeval(t.UnixNano())
+	return unix.Futimes(fd, []unix.Timeval{tv, tv})
+}
+
 // allocate reports that the space cannot be promised: F_PREALLOCATE reserves only behind the last block.
 func allocate(int, int64, int64) error { return unix.EOPNOTSUPP }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,16 @@ func fullSync(fd int) error { return unix.Fsync(fd) }
 
 func allocate(fd int, off, n int64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+// setModTime is futimens, which needs no name of the file and no /proc, as unix.Futimes does.
+func setModTime(fd int, t time.Time) error {
+	ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(t.UnixNano())}
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // sole asks for a write lease, which the kernel refuses while there is another open file description of the inode; a

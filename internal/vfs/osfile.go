@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -165,6 +166,10 @@ func (f *osFile) CopyMetadata(from File) error {
 	return f.use("copymetadata", func(fd int) error {
 		return src.use("copymetadata", func(old int) error { return copyMetadata(fd, old) })
 	})
+}
+
+func (f *osFile) SetModTime(t time.Time) error {
+	return f.use("setmodtime", func(fd int) error { return setModTime(fd, t) })
 }
 
 // copyMetadata changes the owner first, because that clears the set-id bits, and the mode before the extended

@@ -65,20 +65,9 @@ type ReplaceOptions struct {
 // On an error before the rename Temp is unlinked and name is as it was. If only the last step fails the error is a
 // [*NotDurableError]: the new file is in place, but a crash may bring the old one back.
 func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) error) error {
-	var err error
-	if !opts.New {
-		name, err = fsys.Resolve(name)
-	} else if _, e := fsys.Stat(name); e == nil {
-		err = &fs.PathError{Op: "create", Path: name, Err: syscall.EEXIST} // before anything is written
-	}
+	name, err := opts.resolve(fsys, name)
 	if err != nil {
 		return err
-	}
-	if opts.Temp == "" {
-		opts.Temp = name + ".NEW"
-	}
-	if opts.Perm == 0 {
-		opts.Perm = 0o600
 	}
 	err = replaceByNew(fsys, name, &opts, write)
 	var placed *NotDurableError
@@ -94,45 +83,101 @@ func ReplaceFile(fsys FS, name string, opts ReplaceOptions, write func(File) err
 	return err
 }
 
+// resolve sets what is not set, and returns the name of the file to write.
+func (opts *ReplaceOptions) resolve(fsys FS, name string) (string, error) {
+	var err error
+	if !opts.New {
+		name, err = fsys.Resolve(name)
+	} else if _, e := fsys.Stat(name); e == nil {
+		err = &fs.PathError{Op: "create", Path: name, Err: syscall.EEXIST} // before anything is written
+	}
+	if opts.Temp == "" {
+		opts.Temp = name + ".NEW"
+	}
+	if opts.Perm == 0 {
+		opts.Perm = 0o600
+	}
+	return name, err
+}
+
 func replaceByNew(fsys FS, name string, opts *ReplaceOptions, write func(File) error) error {
-	f, err := openTemp(fsys, name, opts)
+	r, err := prepareReplacement(fsys, name, opts, write)
 	if err != nil {
 		return err
 	}
-	temp := f.Name()
-	info, err := f.Stat()
-	if err == nil {
+	return r.Commit()
+}
+
+// Replacement is a file that is complete, synced and verified, and waits to take the place of another; see
+// [PrepareReplacement].
+type Replacement struct {
+	fs         FS
+	temp, name string
+	info       Info
+	create     bool
+}
+
+// PrepareReplacement is the first part of [ReplaceFile], all that may fail for want of space, for those who have more to
+// prepare before they begin to change anything. The caller calls Commit or Discard. Options.Spares are not used.
+func PrepareReplacement(fsys FS, name string, opts ReplaceOptions, write func(File) error) (*Replacement, error) {
+	name, err := opts.resolve(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	return prepareReplacement(fsys, name, &opts, write)
+}
+
+func prepareReplacement(fsys FS, name string, opts *ReplaceOptions, write func(File) error) (*Replacement, error) {
+	f, err := openTemp(fsys, name, opts)
+	if err != nil {
+		return nil, err
+	}
+	r := &Replacement{fs: fsys, temp: f.Name(), name: name, create: opts.New}
+	if r.info, err = f.Stat(); err == nil {
 		err = fillReplacement(fsys, f, name, opts, write)
 	}
 	if e := f.Close(); err == nil {
 		err = e
 	}
-	switch {
-	case err != nil:
-	case opts.New:
-		err = Place(context.Background(), fsys, temp, name)
-	default:
-		err = outcome(fsys, name, info, fsys.Rename(temp, name))
+	if err != nil {
+		r.Discard()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Discard gives up; the old file stays.
+func (r *Replacement) Discard() {
+	// Of no use any more; if it cannot be removed now the next replacement will.
+	_ = r.fs.Unlink(r.temp)
+}
+
+// Commit puts the file in its place, durably. On an error the old file is in place and the new one is gone, unless the
+// error is a [*NotDurableError].
+func (r *Replacement) Commit() (err error) {
+	if r.create {
+		err = Place(context.Background(), r.fs, r.temp, r.name)
+	} else {
+		err = outcome(r.fs, r.name, r.info, r.fs.Rename(r.temp, r.name))
 	}
 	var unsure *NotDurableError
 	if errors.As(err, &unsure) {
 		return err
 	}
 	if err != nil {
-		// Of no use any more; if it cannot be removed now the next replacement will.
-		_ = fsys.Unlink(temp)
+		r.Discard()
 		return err
 	}
-	dir := filepath.Dir(name)
+	dir := filepath.Dir(r.name)
 	if planted.On(planted.DirUnsynced) {
 		return nil
 	}
-	err = fsys.SyncDir(dir)
-	if from := filepath.Dir(temp); err == nil && from != dir {
-		err = fsys.SyncDir(from)
+	err = r.fs.SyncDir(dir)
+	if from := filepath.Dir(r.temp); err == nil && from != dir {
+		err = r.fs.SyncDir(from)
 	}
 	if err != nil {
-		return &NotDurableError{Path: name, Err: err}
+		return &NotDurableError{Path: r.name, Err: err}
 	}
 	return nil
 }

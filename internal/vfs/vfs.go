@@ -100,6 +100,8 @@ type File interface {
 	// CopyMetadata gives this file the owner, group, mode and extended attributes of from, and takes away those that from
 	// lacks. They are durable after Sync.
 	CopyMetadata(from File) error
+	// SetModTime sets the time of the last change, which mail servers take for the date of a message. It is durable after Sync.
+	SetModTime(t time.Time) error
 	// Sole returns nil if, at this moment, nobody else on this machine has the file open or mapped: no process, and no
 	// other open of this one. It fails with EAGAIN if somebody has, with EACCES or EOPNOTSUPP where it cannot be told.
 	// (Linux grants a write lease only then; the lease is given back at once.)

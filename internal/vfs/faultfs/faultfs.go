@@ -235,6 +235,10 @@ func (f *File) CopyMetadata(from vfs.File) error {
 	return f.do(Metadata, func() error { return f.inner.CopyMetadata(from) })
 }
 
+func (f *File) SetModTime(t time.Time) error {
+	return f.do(Metadata, func() error { return f.inner.SetModTime(t) })
+}
+
 func (f *File) Lock(ctx context.Context, kind vfs.LockKind) error {
 	return f.locked(func() error { return f.inner.Lock(ctx, kind) })
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"syscall"
+	"time"
 
 	"github.com/mailspine/mailspine/internal/vfs"
 )
@@ -293,6 +294,18 @@ func (f *File) CopyMetadata(from vfs.File) error {
 	i.mode = i.mode.Type() | src.node.mode&^src.node.mode.Type()
 	i.ctime = d.now()
 	d.record(op{kind: opMeta, ino: i.ino, meta: i.meta})
+	return nil
+}
+
+// SetModTime sets the time at once also on the disk: what a crash leaves of it is not varied.
+func (f *File) SetModTime(t time.Time) error {
+	if err := f.enter("setmodtime"); err != nil {
+		return err
+	}
+	defer f.v.d.mu.Unlock()
+	d, i := f.v.d, f.node
+	i.mtime, i.ctime = t.UnixNano(), d.now()
+	d.record(op{kind: opTimes, ino: i.ino, off: i.mtime})
 	return nil
 }
 

@@ -16,6 +16,7 @@ const (
 	opDrop
 	opEvict
 	opMeta
+	opTimes
 	opCreate
 	opRename
 	opExchange
@@ -26,7 +27,7 @@ const (
 
 var opNames = [...]string{
 	opMark: "mark", opWrite: "write", opTruncate: "truncate", opAllocate: "allocate", opSync: "sync",
-	opDrop: "failed sync", opEvict: "drop caches", opMeta: "metadata", opCreate: "create", opRename: "rename",
+	opDrop: "failed sync", opEvict: "drop caches", opMeta: "metadata", opTimes: "times", opCreate: "create", opRename: "rename",
 	opExchange: "exchange", opLink: "link", opUnlink: "unlink", opSyncDir: "syncdir",
 }
 
@@ -64,7 +65,7 @@ func (o *op) String() string {
 		fmt.Fprintf(&b, " inode %d [%d, %d)", o.ino, o.off, o.off+o.n)
 	case opTruncate:
 		fmt.Fprintf(&b, " inode %d to %d", o.ino, o.off)
-	case opSync, opDrop, opSyncDir, opMeta:
+	case opSync, opDrop, opSyncDir, opMeta, opTimes:
 		fmt.Fprintf(&b, " inode %d", o.ino)
 	}
 	for _, s := range o.slots {

@@ -111,8 +111,13 @@ func (n *node) apply(o *op) {
 			n.disk.meta = o.meta
 		}
 	}
-	n.cache.mtime, n.cache.ctime = o.time, o.time
-	n.disk.mtime, n.disk.ctime = o.time, o.time
+	switch o.kind {
+	case opWrite, opTruncate:
+		n.cache.mtime, n.disk.mtime = o.time, o.time
+	case opTimes:
+		n.cache.mtime, n.disk.mtime = o.off, o.off
+	}
+	n.cache.ctime, n.disk.ctime = o.time, o.time
 }
 
 func (n *node) ownCache() {

@@ -79,7 +79,7 @@ func (t *Trace) Images(s Search) iter.Seq[*Image] {
 }
 
 // matters tells whether there is anything new to look at after an operation.
-func (o *op) matters() bool { return o.kind != opEvict && o.kind != opAllocate }
+func (o *op) matters() bool { return o.kind != opEvict && o.kind != opAllocate && o.kind != opTimes }
 
 func (t *Trace) imagesAt(m *model, marks []string, s Search, yield func(*Image) bool) bool {
 	build := func(c chooser, seed string) *Image {

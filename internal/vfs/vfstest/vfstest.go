@@ -319,8 +319,13 @@ func testMetadata(t *testing.T, e *env) {
 	e.write(to, "x", 0)
 	require.True(t, e.info("b").Ctime.After(before.Ctime), "a write moves ctime")
 	require.True(t, e.info("b").Mtime.After(before.Mtime), "and mtime")
+	day := time.Unix(1_234_567_890, 0)
+	require.NoError(t, to.SetModTime(day))
+	require.NoError(t, to.Sync())
+	require.True(t, e.info("b").Mtime.Equal(day))
 	require.NoError(t, from.Close())
 	e.fails(to.CopyMetadata(from), syscall.EBADF)
+	e.fails(from.SetModTime(day), syscall.EBADF)
 	require.NoError(t, to.Close())
 }
 
