@@ -8,6 +8,7 @@ import (
 	"math/bits"
 
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/message"
 	"github.com/mailspine/mailspine/internal/vfs"
 )
 
@@ -21,7 +22,7 @@ type CheckOptions struct {
 	// Owner is the user of the mailbox. Without it, synccrc_annot is not compared if a message has annotations of its
 	// owner's, since they are recorded without the name.
 	Owner string
-	// Contents has [Check] read every message and compare its id with the record.
+	// Contents has [Check] read every message and compare what it derives to with the record and the cache record.
 	Contents bool
 }
 
@@ -79,6 +80,10 @@ type checker struct {
 	// partial says that records are missing or damaged, so that no sum over them proves anything.
 	partial bool
 	caches  []*checkedCache
+
+	// For [CheckOptions.Contents].
+	parser  message.Parser
+	scratch []byte
 }
 
 // checkedCache is a cache and what was found to be used of it.
@@ -87,7 +92,10 @@ type checkedCache struct {
 	path    string
 	used    []extent
 	missing bool
-	read    int64 // bytes of records
+	// read and compared are the bytes of records that were looked at, on their own and beside the messages.
+	read, compared int64
+	// unclear says that records are wrong about what they use.
+	unclear bool
 }
 
 func (c *checker) add(k kind, path string, off int64, format string, args ...any) {

@@ -115,10 +115,7 @@ var alsoFound = map[string][]string{
 	recordModSeq.code:   {syncWrong.code},
 	recordValue.code:    {syncWrong.code},
 	cacheNone.code:      {cacheLeak.code},
-	cacheOffset.code:    {cacheLeak.code},
-	cacheDamaged.code:   {recordBits.code, cacheLeak.code},
-	cacheChecksum.code:  {cacheLeak.code},
-	cacheOverlap.code:   {cacheLeak.code},
+	cacheDamaged.code:   {recordBits.code},
 }
 
 // TestManyFindings checks that a file full of damage does not make as many findings.

@@ -49,14 +49,22 @@ func (c *checker) openCaches() error {
 	return nil
 }
 
+// cacheOf is the cache in which a message has its record; nil if caches are not looked at.
+func (c *checker) cacheOf(r *Record) *checkedCache {
+	switch {
+	case len(c.caches) == 0:
+		return nil
+	case r.Flags&FlagArchived != 0:
+		return c.caches[len(c.caches)-1]
+	}
+	return c.caches[0]
+}
+
 // cacheRecord checks the cache record of one message.
 func (c *checker) cacheRecord(r *Record, no RecordNo) error {
-	if len(c.caches) == 0 {
+	cache := c.cacheOf(r)
+	if cache == nil {
 		return nil
-	}
-	cache := c.caches[0]
-	if r.Flags&FlagArchived != 0 {
-		cache = c.caches[len(c.caches)-1]
 	}
 	v, index := c.files.Index.Version(), c.files.Paths.Index
 	off := c.files.Index.Offset(no)
@@ -85,6 +93,7 @@ func (c *checker) cacheRecord(r *Record, no RecordNo) error {
 		}
 		e.Record = no
 		c.broken(k, e)
+		cache.unclear = true
 		return nil
 	}
 	if err != nil {
@@ -93,6 +102,7 @@ func (c *checker) cacheRecord(r *Record, no RecordNo) error {
 	at := int64(r.CacheOffset)
 	if sum := checksum(b); v.HasChecksums() && sum != r.CacheCRC {
 		c.add(cacheChecksum, cache.path, at, "record %d: the checksum is %08x, in the record %08x", no, sum, r.CacheCRC)
+		cache.unclear = true
 		return nil
 	}
 	cache.used = append(cache.used, extent{at, uint32(len(b)), no})
@@ -122,6 +132,7 @@ func (c *checker) extents() error {
 		for _, e := range cache.used {
 			if e.off < end && last > 0 {
 				c.add(cacheOverlap, cache.path, e.off, "the cache records of records %d and %d share bytes", last, e.no)
+				cache.unclear = true
 			}
 			leaked += max(0, e.off-end)
 			if next := e.off + int64(e.size); next > end {
@@ -129,7 +140,8 @@ func (c *checker) extents() error {
 			}
 		}
 		leaked += max(0, cache.file.size-end)
-		if leaked > 0 && !c.partial {
+		// Where a record is wrong about its place, or damaged, its bytes only seem to belong to none.
+		if leaked > 0 && !c.partial && !cache.unclear {
 			c.add(cacheLeak, cache.path, end, "%d of %d bytes belong to no record; leaked_cache_records is %d", leaked, cache.file.size, c.files.Index.Header.LeakedCache)
 		}
 	}

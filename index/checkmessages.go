@@ -2,20 +2,17 @@ package index
 
 import (
 	"cmp"
-	"crypto/sha1"
 	"errors"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/mailspine/mailspine/internal/vfs"
 )
 
 // expected is a message that its record says is in a directory.
 type expected struct {
+	no       RecordNo
 	uid      UID
 	size     uint64
 	guid     GUID
@@ -52,7 +49,7 @@ func (c *checker) expected() (all []expected, err error) {
 			if raw.UID() == 0 || !raw.Intact() || raw.Decode(&r) != nil {
 				continue
 			}
-			all = append(all, expected{uid: r.UID, size: r.Size, guid: r.GUID, archived: r.Flags&FlagArchived != 0,
+			all = append(all, expected{no: batch.First + RecordNo(i), uid: r.UID, size: r.Size, guid: r.GUID, archived: r.Flags&FlagArchived != 0,
 				expunged: r.Expunged(), unlinked: r.Flags&FlagUnlinked != 0})
 		}
 	}
@@ -114,36 +111,10 @@ func (c *checker) message(path string, e *expected) error {
 	case uint64(info.Size) != e.size:
 		c.add(messageSize, path, -1, "%d bytes, and %d in the record of UID %d", info.Size, e.size, e.uid)
 		return nil
-	case !c.opts.Contents || e.guid == GUID{}:
+	case !c.opts.Contents:
 		return nil
 	}
-	guid, err := readGUID(c.fs, path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && guid == e.guid {
-		return nil // or removed since
-	}
-	if err == nil {
-		c.add(messageGUID, path, -1, "id %s, and %s in the record of UID %d", guid, e.guid, e.uid)
-	}
-	return err
-}
-
-// readGUID computes the id of a message file.
-func readGUID(fsys vfs.FS, path string) (guid GUID, err error) {
-	file, err := fsys.Open(path, vfs.ReadOnly, 0)
-	if err != nil {
-		return guid, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return guid, err
-	}
-	sum := sha1.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, info.Size)); err != nil {
-		return guid, err
-	}
-	sum.Sum(guid[:0])
-	return guid, nil
+	return c.content(path, e)
 }
 
 // messageFile is the name of the file of a message.

@@ -77,6 +77,8 @@ var (
 	messageSize     = kind{"message-size", finding.Damage, "the file of a message has not the size in its record", fixMessage}
 	messageGUID     = kind{"message-guid", finding.Damage, "the file of a message is not the one whose id is in its record", fixMessage}
 	messageExpunged = kind{"message-expunged-missing", finding.Warning, "the file of an expunged message is missing: it cannot be brought back", fixNone}
+	messageHeader   = kind{"message-header", finding.Error, "header_size of a record is not that of the message", fixRecord}
+	messageCache    = kind{"message-cache", finding.Warning, "the cache record of a message is not what the message derives to", fixCache}
 	messageUnknown  = kind{"message-unknown", finding.Warning, "a message file belongs to no record, or to one that says it is elsewhere", fixUnknown}
 )
 
@@ -87,5 +89,5 @@ var kinds = []kind{
 	recordChecksum, recordWiped, recordOrder, recordUID, recordModSeq, recordValue, recordBits, recordUnnamed,
 	countWrong, quotaWrong, syncWrong, firstExpunged, annotations,
 	cacheMissing, cacheShort, cacheGeneration, cacheNone, cacheOffset, cacheDamaged, cacheChecksum, cacheVersion, cacheOverlap, cacheLeak,
-	messageMissing, messageSize, messageGUID, messageExpunged, messageUnknown,
+	messageMissing, messageSize, messageGUID, messageHeader, messageCache, messageExpunged, messageUnknown,
 }

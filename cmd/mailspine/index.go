@@ -50,7 +50,7 @@ func (f *boxFlags) indexCheckCommand(s streams) *cobra.Command {
 			"a mailbox that is being written to, check again before believing a warning.",
 		Args: cobra.ExactArgs(1),
 	}
-	c.Flags().BoolVar(&contents, "contents", false, "read every message, too, and compare its GUID")
+	c.Flags().BoolVar(&contents, "contents", false, "read every message, too, and compare what it derives to with its records")
 	return f.command(s, c, map[int]string{
 		exitOK:     "nothing is wrong",
 		exitNo:     "something is wrong; no message is lost because of it",
