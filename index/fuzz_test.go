@@ -2,11 +2,16 @@ package index
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/bounded"
 )
 
 // seeds adds the golden files of a name.
@@ -44,7 +49,19 @@ func rightChecksums(b []byte) []byte {
 	return b
 }
 
+// readIndex reads all records of a cyrus.index, and looks each up.
+func readIndex(b []byte) {
+	file, _ := NewFile(bytes.NewReader(b), int64(len(b)), "f")
+	if file == nil {
+		return
+	}
+	for e := range file.Records(1) {
+		_, _, _ = file.Find(e.UID)
+	}
+}
+
 func fuzzIndex(t *testing.T, b []byte) {
+	bounded.Run(t, len(b), 32, func() { readIndex(b) })
 	file, err := NewFile(bytes.NewReader(b), int64(len(b)), "f")
 	if err != nil {
 		require.True(t, isFormat(err), "%v", err)
@@ -69,6 +86,15 @@ func fuzzIndex(t *testing.T, b []byte) {
 	}
 }
 
+// readHeader reads a cyrus.header and writes it anew.
+func readHeader(b []byte) {
+	var h HeaderFile
+	if h.Decode(b) == nil && h.Validate() == nil {
+		v := h.values()
+		v.Append(h.Append(nil))
+	}
+}
+
 // FuzzHeaderFile reads a cyrus.header; see FuzzIndex. A header that is valid says the same when it is written anew.
 func FuzzHeaderFile(f *testing.F) {
 	seeds(f, HeaderName)
@@ -77,6 +103,7 @@ func FuzzHeaderFile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var h, again HeaderFile
+		bounded.Run(t, len(b), 64, func() { readHeader(b) })
 		if err := h.Decode(b); err != nil {
 			require.True(t, isFormat(err), "%v", err)
 			return
@@ -93,6 +120,21 @@ func FuzzHeaderFile(f *testing.F) {
 	})
 }
 
+// readCache reads a cache record and its sections.
+func readCache(b []byte, off uint64, version uint16) {
+	file, err := NewCacheFile(bytes.NewReader(b), int64(len(b)), "f")
+	if err != nil {
+		return
+	}
+	var c CacheRecord
+	if raw, err := file.Read(Offset(off)); err == nil && c.Decode(raw) == nil {
+		_ = c.Validate(version)
+		if s, err := DecodeSections(c.Item(CacheSection), version); err == nil {
+			s.Append(nil, version)
+		}
+	}
+}
+
 // FuzzCache reads a cyrus.cache at any offset; see FuzzIndex.
 func FuzzCache(f *testing.F) {
 	for _, v := range []Version{6, 17} {
@@ -102,6 +144,7 @@ func FuzzCache(f *testing.F) {
 		f.Add(b, uint64(8), uint16(3))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, off uint64, version uint16) {
+		bounded.Run(t, len(b), 64, func() { readCache(b, off, version) })
 		file, err := NewCacheFile(bytes.NewReader(b), int64(len(b)), "f")
 		if err != nil {
 			require.ErrorIs(t, err, ErrDamaged)
@@ -131,6 +174,7 @@ func FuzzCounters(f *testing.F) {
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var c Counters
+		bounded.Run(t, len(b), 16, func() { _ = new(Counters).Decode(b) })
 		if err := c.Decode(b); err != nil {
 			require.True(t, isFormat(err), "%v", err)
 			return
@@ -148,6 +192,67 @@ func FuzzCheck(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header, index, cache []byte) {
 		fsys, p := golden{HeaderName: header, IndexName: index, CacheName: cache}.put(t)
+		bounded.Run(t, len(header)+len(index)+len(cache), 64, func() { _, _ = CheckFiles(t.Context(), fsys, p, CheckOptions{}) })
 		readAll(t, fsys, p)
 	})
+}
+
+// TestBounded reads files that are made to cost as much as they can, of a megabyte each: memory is a small multiple of
+// that, and time linear in it.
+func TestBounded(t *testing.T) {
+	const size = 1 << 20
+	fill := func(start, repeat, end string) []byte {
+		return []byte(start + strings.Repeat(repeat, max(0, size-len(start)-len(end))/len(repeat)) + end)
+	}
+	for name, body := range map[string][]byte{
+		"lists":         fill("%(U ", "(", ")"),
+		"open lists":    fill("%(U (", "% (", "))\n"),
+		"flags":         fill("%(T e U (", "a ", "x))\n"),
+		"keys":          fill("%(", "Z x ", "T e)\n"),
+		"literals":      fill("%(U (", "{1+}\r\nx ", "x))\n"),
+		"quotes":        fill("%(U (\"", "\\\"", "\"))\n"),
+		"one flag":      fill("%(U (", "x", "))\n"),
+		"old flags":     fill("\tid\n", "a ", "\n\n"),
+		"old ACL":       fill("\tid\n\n", "a\tlr\t", "\n"),
+		"same names":    fill("%(T e U (", "a a a ", "x))\n"),
+		"ACL":           fill("%(T e A %(", "a lr ", "))\n"),
+		"ACL of nobody": fill("%(T e A %(", "\"\" \"\" ", "))\n"),
+	} {
+		t.Run("header, "+name, func(t *testing.T) {
+			b := []byte(headerMagic + string(body))
+			bounded.Run(t, len(b), 64, func() { readHeader(b) })
+		})
+	}
+	for _, row := range versions {
+		v := row.version
+		var wiped, same, falling []byte
+		h := NewHeader(v)
+		n := size / row.recordSize
+		h.NumRecords, h.LastUID = uint32(n), UID(n)
+		head := h.Append(nil)
+		for i := range n {
+			wiped = (&Record{}).Append(wiped, v)
+			same = (&Record{UID: 1, CacheOffset: 4, CacheCRC: 1}).Append(same, v)
+			falling = (&Record{UID: UID(n - i)}).Append(falling, v)
+		}
+		for name, records := range map[string][]byte{"wiped": wiped, "same": same, "falling": falling} {
+			t.Run(fmt.Sprintf("index %d, %s", v, name), func(t *testing.T) {
+				b := append(slices.Clone(head), records...)
+				bounded.Run(t, len(b), 32, func() { readIndex(b) })
+			})
+		}
+	}
+	for name, section := range map[string][]byte{
+		"leaves": make([]byte, size), "deep": bytes.Repeat(append([]byte{0, 0, 0, 2}, make([]byte, 2*sectionFixed)...), size/44),
+		"many": append([]byte{0, 0, 0x80, 0}, make([]byte, size)...),
+	} {
+		for version := range uint16(CacheVersionLatest + 1) {
+			t.Run(fmt.Sprintf("cache %d, %s", version, name), func(t *testing.T) {
+				var c CacheRecord
+				c.Set(CacheSection, section)
+				b := c.Append(make([]byte, cacheHeaderSize))
+				bounded.Run(t, len(b), 64, func() { readCache(b, cacheHeaderSize, version) })
+			})
+		}
+	}
 }
