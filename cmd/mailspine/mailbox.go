@@ -96,7 +96,7 @@ func (f *storeFlags) listCommand(s streams) *cobra.Command {
 			return p.listed(v, viewer, args)
 		})
 		if err == nil {
-			err = st.missing(args, p.seen)
+			err = st.missing(args, p.seen, user)
 		}
 		if err = p.list.end(err); err == nil && p.list.n == 0 && len(args) > 0 && args[0] != "*" {
 			return &exitError{exitNo, nil}
@@ -105,14 +105,18 @@ func (f *storeFlags) listCommand(s streams) *cobra.Command {
 	})
 }
 
-// missing is an error for the names among args, those without wildcards, that were not seen.
-func (st *store) missing(args []string, seen map[string]bool) (err error) {
+// missing is an error for the names among args, those without wildcards, that were not seen by a user or, if that is empty,
+// an administrator.
+func (st *store) missing(args []string, seen map[string]bool, user string) (err error) {
 	var names []string
 	for _, arg := range args {
 		if !seen[arg] && arg != "" && !strings.ContainsAny(arg, "*%") {
 			names = append(names, arg)
 			err = errors.Join(err, fmt.Errorf("%s: %w", arg, mboxdb.ErrNotFound))
 		}
+	}
+	if err != nil && user != "" {
+		return &advisedError{err, "without a name mailspine mailbox list prints what " + user + " sees, and as " + user + " sees it"}
 	}
 	return st.advise(err, names)
 }

@@ -135,7 +135,11 @@ func nameAdvice(ns mboxdb.Namespace, arg string) string {
 	case !utf8.ValidString(arg) || strings.IndexFunc(arg, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0:
 		return "a name is printable ASCII, with modified UTF-7 for everything else: mailspine mailbox list prints all names as they are to be written"
 	case !ns.UnixSep && strings.Contains(arg, "/"):
-		return fmt.Sprintf("%s: levels are separated by %q here, as unixhierarchysep is %s", write(strings.ReplaceAll(strings.ReplaceAll(arg, ".", "^"), "/", sep)), sep, setting)
+		name := arg
+		if !strings.HasPrefix(arg, "user.") { // there dots separate levels already
+			name = strings.ReplaceAll(arg, ".", "^")
+		}
+		return fmt.Sprintf("%s: levels are separated by %q here, as unixhierarchysep is %s", write(strings.ReplaceAll(name, "/", sep)), sep, setting)
 	case ns.UnixSep && strings.Contains(arg, "^"):
 		return fmt.Sprintf("%s: a dot stands for itself here, as unixhierarchysep is %s", write(strings.ReplaceAll(arg, "^", ".")), setting)
 	case ns.UnixSep && strings.HasPrefix(arg, "user."):
