@@ -32,6 +32,7 @@ var mutants = []struct {
 	{planted.SpareUnsynced, harness{"internal/vfs", "TestSparesSurviveCrashes"}},
 	{planted.OwnerLost, harness{"internal/vfs", "TestReplaceSurvivesCrashes"}},
 	{planted.OutputTempShared, harness{"skiplist", "TestTwoBackupsToOneName"}},
+	{planted.PlacedByRename, harness{"internal/vfs", "TestNewKeepsWhatComesBetween"}},
 	{planted.SpareInUse, harness{"internal/vfs/vfstest", "TestSimulated/spares"}},
 	{planted.SpareUnsettled, harness{"internal/vfs", "TestPoolOfTwoDirectories"}},
 	{planted.SpareUnlocked, harness{"internal/vfs", "TestSparesOfManyProcesses"}},

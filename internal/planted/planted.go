@@ -24,6 +24,8 @@ const (
 	OwnerLost Switch = "owner-lost"
 	// OutputTempShared writes an output that a user names under a temporary name that others may use.
 	OutputTempShared Switch = "output-temp-shared"
+	// PlacedByRename gives a new file a name that had to be free by a rename, which replaces what has come to it.
+	PlacedByRename Switch = "placed-by-rename"
 )
 
 // Prepared files (vfs.Spares).
