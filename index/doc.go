@@ -10,6 +10,11 @@
 // again byte for byte, with bits and fields that are not known here.
 //
 // [Mailbox] reads a mailbox beside whoever writes to it, under the locks of Cyrus; [Check] compares all its files and
-// messages with each other. [Files] and [CheckFiles] take no locks, for those who hold them. Nothing here writes to a file
-// of the mailbox. docs/format/index.md, header.md, cache.md and counters.md describe the formats.
+// messages with each other. [Files] and [CheckFiles] take no locks, for those who hold them.
+//
+// [Mailbox.Update] changes a mailbox in a transaction, [Tx]: messages are appended, flagged, expunged, restored. It is whole or
+// it is not there, whatever stops the program or the machine, and a full disk leaves every file as it was. What was under way
+// when a process died is in a journal, and is finished or undone by the next one that changes the mailbox, or by [Recover].
+//
+// docs/format/index.md, header.md, cache.md and counters.md describe the formats.
 package index

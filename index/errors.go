@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
+
+	"github.com/mailspine/mailspine/skiplist"
 )
 
 // The classes of failure. Test with errors.Is; a *[FormatError] (errors.As) tells the place.
@@ -21,6 +24,34 @@ var (
 	// ErrValue means that a value cannot be stored in the version of the file.
 	ErrValue = errors.New("the format cannot hold the value")
 )
+
+// The errors of changes. After each of them but ErrCommitUnknown nothing is changed, now and after any crash.
+var (
+	// ErrNoSpace means that the disk, a quota on it, or a limit of the process has no room for the change.
+	ErrNoSpace = skiplist.ErrNoSpace
+	// ErrCommitUnknown means that the disk failed in the last step of a change and again when that was taken back. The change
+	// is there whole or not at all; which, is decided when the mailbox is next changed or recovered.
+	ErrCommitUnknown = skiplist.ErrCommitUnknown
+	// ErrModified means that a message has changed since the modification sequence that was given.
+	ErrModified = errors.New("the message has changed since")
+	// ErrConversations means that the mailbox has conversations, which this program does not keep.
+	ErrConversations = errors.New("the mailbox has conversations (conversations: yes), which this program does not keep")
+	// ErrFlag means that a name cannot be that of a user's flag, or that all 128 flags of the mailbox are taken.
+	ErrFlag = errors.New("the mailbox cannot have such a flag")
+	// ErrGone means that the mailbox is being removed.
+	ErrGone = errors.New("the mailbox is being removed")
+	// ErrTxDone means that a transaction is used after its function has returned.
+	ErrTxDone = errors.New("the transaction is over")
+)
+
+// writeError adds what was being done, and ErrNoSpace where that is the reason.
+func writeError(doing string, err error) error {
+	space := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+	if space && !errors.Is(err, ErrNoSpace) {
+		return fmt.Errorf("%s: %w: %w", doing, ErrNoSpace, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
 
 // FormatError says where and how a file breaks the rules of its format. It unwraps to its class.
 //

@@ -14,7 +14,7 @@ import (
 	"github.com/mailspine/mailspine/internal/vfs"
 )
 
-// Mailbox is a mailbox opened for reading, beside whoever writes to it. Its methods may be called at once from many
+// Mailbox is an open mailbox, beside whoever else reads it and writes to it. Its methods may be called at once from many
 // goroutines.
 //
 // Records change in place in this format. A record that is read is whole: if its checksum is wrong it is read again under
@@ -29,6 +29,11 @@ import (
 type Mailbox struct {
 	fs    vfs.FS
 	place Place
+	opts  OpenOptions
+	// turn is held, full, by the one that changes the mailbox: within the process nobody has to wait in the kernel.
+	turn chan struct{}
+	// unsettled is set while what the disk holds of the index header may not be what is read. Guarded by turn.
+	unsettled bool
 
 	mu  sync.Mutex
 	cur *opened // nil once the mailbox is closed
@@ -49,10 +54,15 @@ func (o *opened) close() error { return errors.Join(o.Files.Close(), o.lock.Clos
 // ErrClosed means that the mailbox is closed.
 var ErrClosed = errors.New("the mailbox is closed")
 
-// Open opens a mailbox. It fails as Cyrus does, if header or index are missing or damaged; see [CheckFiles] for what is
-// wrong with them.
+// Open opens a mailbox with the zero [OpenOptions].
 func Open(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
-	m := &Mailbox{fs: fsys, place: p}
+	return OpenWith(ctx, fsys, p, OpenOptions{})
+}
+
+// OpenWith opens a mailbox. It fails as Cyrus does, if header or index are missing or damaged; see [CheckFiles] for what is
+// wrong with them.
+func OpenWith(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) (*Mailbox, error) {
+	m := newMailbox(fsys, p, opts)
 	o, err := m.open(ctx, OpenFiles)
 	if err != nil {
 		return nil, fmt.Errorf("open mailbox: %w", err)
@@ -66,7 +76,7 @@ func Open(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
 // Nothing vouches for the header of such an index, the header file is empty if it is lost, and the mailbox cannot be
 // refreshed. Of a mailbox that Open accepts it is the same.
 func OpenDamaged(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
-	m := &Mailbox{fs: fsys, place: p}
+	m := newMailbox(fsys, p, OpenOptions{})
 	o, err := m.open(ctx, openWhatIs)
 	if err != nil {
 		err = fmt.Errorf("open mailbox: %w", err)
@@ -78,10 +88,14 @@ func OpenDamaged(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
 	return m, err
 }
 
+func newMailbox(fsys vfs.FS, p Place, opts OpenOptions) *Mailbox {
+	return &Mailbox{fs: fsys, place: p, opts: opts, turn: make(chan struct{}, 1)}
+}
+
 // open opens the files that the paths lead to now, all of one state. What openFiles opens in spite of an error is returned
 // with that error.
 func (m *Mailbox) open(ctx context.Context, openFiles func(vfs.FS, Paths) (*Files, error)) (*opened, error) {
-	release, err := m.outerLocks(ctx)
+	release, err := m.place.readLocks(ctx, m.fs)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +121,33 @@ func (m *Mailbox) open(ctx context.Context, openFiles func(vfs.FS, Paths) (*File
 	return o, damage
 }
 
+// reopen goes over to the files as they are now. The caller has cyrus.index locked.
+func (m *Mailbox) reopen() error {
+	lock, err := m.fs.Open(m.place.Paths.Index, vfs.ReadOnly, 0)
+	if err != nil {
+		return err
+	}
+	files, err := OpenFiles(m.fs, m.place.Paths)
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	return m.replace(&opened{Files: files, lock: lock, turn: make(chan struct{}, 1), refs: 1})
+}
+
+// replace makes fresh what the methods use from now on.
+func (m *Mailbox) replace(fresh *opened) error {
+	m.mu.Lock()
+	old := m.cur
+	if old != nil {
+		m.cur = fresh
+	}
+	m.mu.Unlock()
+	if old == nil {
+		return errors.Join(ErrClosed, fresh.close())
+	}
+	return m.release(old)
+}
+
 // errReplaced means that cyrus.index was replaced while it was being opened, by a program that does not take the locks.
 var errReplaced = errors.New("cyrus.index was replaced while it was opened; try again")
 
@@ -122,15 +163,13 @@ func sameIndex(fsys vfs.FS, lock vfs.File, path string) error {
 	return err
 }
 
-// outerLocks takes the locks of the user and of the mailbox. On a store that may not be written to there are none to take,
+// readLocks takes the locks of the user and of the mailbox. On a store that may not be written to there are none to take,
 // and nobody who changes it.
-func (m *Mailbox) outerLocks(ctx context.Context) (release func(), err error) {
-	var user, name *locks.Held
-	if m.place.UserLock != "" {
-		user, err = locks.Acquire(ctx, m.fs, vfs.Shared, m.place.UserLock)
-	}
-	if err == nil && m.place.NameLock != "" {
-		name, err = locks.Acquire(ctx, m.fs, vfs.Shared, m.place.NameLock)
+func (p Place) readLocks(ctx context.Context, fsys vfs.FS) (release func(), err error) {
+	user, err := locks.InOrder(ctx, fsys, vfs.Shared, p.UserLocks...)
+	var name *locks.Held
+	if err == nil && p.NameLock != "" {
+		name, err = locks.Acquire(ctx, fsys, vfs.Shared, p.NameLock)
 	}
 	release = func() {
 		name.Release()
@@ -167,16 +206,7 @@ func (m *Mailbox) Refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("refresh mailbox: %w", err)
 	}
-	m.mu.Lock()
-	old := m.cur
-	if old != nil {
-		m.cur = fresh
-	}
-	m.mu.Unlock()
-	if old == nil {
-		return errors.Join(ErrClosed, fresh.close())
-	}
-	return m.release(old)
+	return m.replace(fresh)
 }
 
 // release gives a reference back; the last one closes the files.

@@ -11,13 +11,30 @@ type Place struct {
 	Paths Paths
 	// Messages is the directory of the message files, Archive that of the archived ones; the same if there is no other.
 	Messages, Archive string
-	// UserLock and NameLock are the files of Cyrus's locks of the mailbox's user and of the mailbox, "" where they are not
-	// known: then only cyrus.index itself is locked.
-	UserLock, NameLock string
+	// UserLocks and NameLock are the files of Cyrus's locks of the mailbox's user and of the mailbox, empty where they are
+	// not known, or held already: then only cyrus.index itself is locked. The lock of the user has several names, because
+	// releases differ in what they call it; all are taken.
+	UserLocks []string
+	NameLock  string
+	// Journal is the directory of the journal, on the file system of the index. Stage is where messages are written before
+	// they have a number, on the file system of Messages. Neither needs to exist, but their parents must.
+	Journal, Stage string
+	// Owner is the user whose mailbox it is, "" of a shared one.
+	Owner string
 }
 
+const (
+	// journalName is the directory for the journal of a partition. No mailbox can have it: a name that ends in a dot would
+	// have an empty level.
+	journalName = "mailspine."
+	// stageName is that of Cyrus for messages that arrive.
+	stageName = "stage."
+)
+
 // PlaceIn is a mailbox that has everything in one directory.
-func PlaceIn(dir string) Place { return Place{Paths: PathsIn(dir), Messages: dir, Archive: dir} }
+func PlaceIn(dir string) Place {
+	return Place{Paths: PathsIn(dir), Messages: dir, Archive: dir, Journal: filepath.Join(dir, journalName), Stage: filepath.Join(dir, stageName)}
+}
 
 // PlaceOf finds the place of a mailbox by its entry in the mailbox list.
 func PlaceOf(l mboxdb.Layout, rec mboxdb.Record) (p Place, err error) {
@@ -38,8 +55,15 @@ func PlaceOf(l mboxdb.Layout, rec mboxdb.Record) (p Place, err error) {
 	if p.Archive, err = l.MessageDir(rec, true); err != nil {
 		return Place{}, err
 	}
+	root, err := l.Root(rec.Partition, mboxdb.IndexFile)
+	if err != nil {
+		return Place{}, err
+	}
+	p.Journal = filepath.Join(root, journalName)
+	p.Stage = filepath.Join(l.Partitions[rec.Partition].Data, stageName)
+	p.Owner = rec.Name.User(l.Namespace)
 	if l.ConfigDir != "" || l.LockDir != "" {
-		p.UserLock = l.LockPath(mboxdb.UserLock(rec.Name.User(l.Namespace)))
+		p.UserLocks = l.UserLocks(p.Owner)
 		p.NameLock = l.LockPath(rec.MailboxLock())
 	}
 	return p, nil

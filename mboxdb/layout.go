@@ -129,7 +129,7 @@ func (l Layout) Dir(r Record, kind FileKind) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	root, err := l.root(r.Partition, kind)
+	root, err := l.Root(r.Partition, kind)
 	if err != nil {
 		return "", fmt.Errorf("mailbox %s: %w", r.Name, err)
 	}
@@ -161,8 +161,8 @@ func (l Layout) MessageDir(r Record, archived bool) (string, error) {
 	return filepath.Join(p.Data, sub), nil
 }
 
-// root is the root of a partition for a kind of file.
-func (l Layout) root(name string, kind FileKind) (string, error) {
+// Root is the root of a partition for a kind of file.
+func (l Layout) Root(name string, kind FileKind) (string, error) {
 	p, ok := l.Partitions[name]
 	switch dir := p.MetaDirs[kind]; {
 	case !ok || p.Data == "":

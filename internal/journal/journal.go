@@ -9,8 +9,8 @@
 //	slot.Clear(false)
 //	slot.Close()
 //
-// The lock of a slot file belongs to who uses it, and ends with the process. What stands in a slot that nobody has locked is
-// [Journal.Pending]: its writer has died. Who finds it decides, under the lock of what the key names, what becomes of the change.
+// The lock of a slot file belongs to who uses it, and ends with the process. Who changes what a key names has locked that
+// first, and looks for what is [Journal.Pending]: the entries of writers that have died. It decides what becomes of the change.
 //
 // What a crash leaves of an entry: Before Write has returned, the entry, or none; the change had not begun. From then on until
 // it is cleared, the entry. After Clear, the entry or none, until something else makes the clearing durable; so an entry may
@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -198,8 +199,9 @@ func (j *Journal) makeDir() error {
 	return nil
 }
 
-// Pending locks the slots that hold an entry with the given key, or with any key if it is "", and whose writers are gone. The
-// caller resolves what they describe, clears them, and closes them all. The newest come first.
+// Pending locks the slots that hold an entry with the given key. The caller has the lock of what the key names, so that no
+// writer can be in the middle of a change of it: the writers of these entries have died. It resolves what they describe,
+// clears the slots, and closes them all. The newest come first.
 func (j *Journal) Pending(ctx context.Context, key string) (all []*Slot, err error) {
 	defer func() {
 		if err != nil {
@@ -210,10 +212,7 @@ func (j *Journal) Pending(ctx context.Context, key string) (all []*Slot, err err
 		}
 	}()
 	for n := range slotsMax {
-		if err := context.Cause(ctx); err != nil {
-			return all, err
-		}
-		s, err := j.pending(n, key)
+		s, err := j.pending(ctx, n, key)
 		if errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -228,33 +227,65 @@ func (j *Journal) Pending(ctx context.Context, key string) (all []*Slot, err err
 	return all, nil
 }
 
-// pending returns slot n if it holds an entry of the key that nobody works on. It looks before it locks, because there rarely is one.
-func (j *Journal) pending(n int, key string) (*Slot, error) {
+// pending returns slot n if it holds an entry of the key. It looks before it locks, because there rarely is one.
+func (j *Journal) pending(ctx context.Context, n int, key string) (*Slot, error) {
 	f, err := j.fs.Open(j.path(n), vfs.ReadWrite, 0)
 	if err != nil {
 		return nil, err
 	}
 	s := &Slot{j: j, f: f}
-	b := make([]byte, headBytes+len(key))
-	m, err := readUpTo(f, b)
-	h := decodeHead(b[:m])
-	if err != nil || !h.entry || key != "" && (h.keyLen != len(key) || m < len(b) || string(b[headBytes:]) != key) {
+	found, err := readKey(f, len(key))
+	if err != nil || found != key {
 		s.Close()
 		return nil, err
 	}
-	switch err := f.TryLock(vfs.Exclusively); {
-	case errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES):
-		s.Close()
-		return nil, nil
-	case err != nil:
-		s.Close()
-		return nil, err
+	// Whoever has it locked is about to give it back, or waits for it as we do.
+	err = f.Lock(ctx, vfs.Exclusively)
+	is := false
+	if err == nil {
+		is, err = s.load()
 	}
-	if is, err := s.load(); err != nil || !is || key != "" && s.key != key {
+	if err != nil || !is || s.key != key {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// readKey reads the key of what may be an entry, "" if it is none or the key has more than max bytes.
+func readKey(f vfs.File, max int) (string, error) {
+	b := make([]byte, headBytes+max)
+	n, err := readUpTo(f, b)
+	h := decodeHead(b[:n])
+	if err != nil || !h.entry || h.keyLen > n-headBytes {
+		return "", err
+	}
+	return string(b[headBytes : headBytes+h.keyLen]), nil
+}
+
+// Keys are those of all entries that are there, of changes under way too. Nothing is locked.
+func (j *Journal) Keys(ctx context.Context) (keys []string, err error) {
+	for n := range slotsMax {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		f, err := j.fs.Open(j.path(n), vfs.ReadOnly, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		key, err := readKey(f, keyMax)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("journal %s: %w", j.dir, err)
+		}
+		if key != "" {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys), nil
 }
 
 // isSpace tells whether err is a lack of room.
