@@ -57,7 +57,11 @@ func (h *HeaderFile) Decode(b []byte) error {
 	}
 	body, ok := bytes.CutPrefix(b, []byte(headerMagic))
 	if !ok {
-		return &FormatError{Field: "magic", Found: "something else", Wanted: "that of a mailbox header", Class: ErrNotHeader}
+		found := "something else"
+		if len(b) == 0 {
+			found = "an empty file" // which is what a full disk leaves
+		}
+		return &FormatError{Field: "magic", Found: found, Wanted: "that of a mailbox header", Class: ErrNotHeader}
 	}
 	read := &headerRead{raw: bytes.Clone(b)}
 	decode := h.decodeText

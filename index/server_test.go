@@ -13,7 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mailspine/mailspine/internal/finding"
 	"github.com/mailspine/mailspine/internal/realcyrus"
+	"github.com/mailspine/mailspine/internal/vfs"
 )
 
 // TestServerAnswersTheSame compares what a mailbox of each version that Cyrus 3.6 can make holds with what a live server
@@ -47,7 +49,7 @@ func TestServerAnswersTheSame(t *testing.T) {
 				n := sameAnswers(t, owner, m, "INBOX"+strings.TrimPrefix(box, filled.Mailboxes[0]), name == "legacy")
 				require.GreaterOrEqual(t, n, msgs-4)
 				require.GreaterOrEqual(t, sameBytes(t, m.Place().Paths), n)
-				checkReal(t, m.Place().Paths)
+				checkReal(t, func(o CheckOptions) ([]finding.Finding, error) { return Check(t.Context(), vfs.OS(), m.Place(), o) })
 				sameAsExamined(t, m.Place().Paths, s.Run(t, "mbexamine", box))
 				after, err := os.ReadFile(m.Place().Paths.Index)
 				require.NoError(t, err)

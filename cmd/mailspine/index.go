@@ -157,7 +157,9 @@ func (j headerJSON) print(w io.Writer) {
 	row("UIDNEXT", "%d", uint64(j.LastUID)+1)
 	row("modseq", "highest %d, of dropped records %d, at creation %d", j.HighestModSeq, j.DeletedModSeq, j.CreatedModSeq)
 	row("quota", "%s bytes of messages, %s of annotations", count(j.QuotaUsed), count(j.QuotaAnnot))
-	row("of these", "%s bytes deleted; %s more expunged", count(j.QuotaDeleted), count(j.QuotaExpunged))
+	if j.Version >= 18 { // before, nobody counted them
+		row("of these", "%s bytes deleted; %s more expunged", count(j.QuotaDeleted), count(j.QuotaExpunged))
+	}
 	when("last append", j.LastAppend)
 	when("last POP3", j.POP3LastLogin)
 	when("seen up to", j.RecentTime)
