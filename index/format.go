@@ -314,6 +314,9 @@ func (v Version) RecordSize() int {
 // HasChecksums tells whether header, records and cache records are protected by checksums.
 func (v Version) HasChecksums() bool { return v >= versionChecksums }
 
+// CountsUnseen tells whether the header has the number of unseen messages.
+func (v Version) CountsUnseen() bool { return v.hasHeaderField(hUnseen) }
+
 // get reads an integer; an absent one is 0.
 func (p place) get(b []byte) uint64 {
 	switch p.size {

@@ -53,6 +53,10 @@ func TestMailboxDirectory(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			dir := copyMailbox(t, version)
 			require.Contains(t, runBox(t, "index", "show", dir), "version "+version[1:])
+			shown := runBox(t, "index", "show", dir)
+			require.Equal(t, version == "v17", strings.Contains(shown, "unseen"), "version 6 does not count them")
+			require.NotContains(t, shown, "of these", "which is counted from version 18 on")
+			require.Equal(t, version == "v17", strings.Contains(runBox(t, "index", "show", dir, "--json"), `"unseen"`))
 			require.Contains(t, runBox(t, "header", "show", dir), "u000 lrswipkxtecdan")
 			stdout, _, code := boxCode(t, "index", "check", dir)
 			require.Equal(t, exitDamage, code)

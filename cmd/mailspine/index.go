@@ -72,7 +72,7 @@ type headerJSON struct {
 	Version        index.Version `json:"minor_version"`
 	Records        uint32        `json:"num_records"`
 	Exists         uint32        `json:"exists"`
-	Unseen         uint32        `json:"unseen"`
+	Unseen         *uint32       `json:"unseen,omitempty"`
 	Answered       uint32        `json:"answered"`
 	Flagged        uint32        `json:"flagged"`
 	Deleted        uint32        `json:"deleted"`
@@ -108,7 +108,7 @@ type headerJSON struct {
 func (b *box) header(h index.Header, file *index.HeaderFile) headerJSON {
 	return headerJSON{
 		Mailbox: b.arg, Generation: h.Generation, Version: h.Version, Records: h.NumRecords,
-		Exists: h.Exists, Unseen: h.Unseen, Answered: h.Answered, Flagged: h.Flagged, Deleted: h.Deleted,
+		Exists: h.Exists, Unseen: unseen(&h), Answered: h.Answered, Flagged: h.Flagged, Deleted: h.Deleted,
 		UIDValidity: h.UIDValidity, LastUID: h.LastUID,
 		HighestModSeq: h.HighestModSeq, DeletedModSeq: h.DeletedModSeq, CreatedModSeq: h.CreatedModSeq,
 		QuotaUsed: h.QuotaUsed, QuotaAnnot: h.QuotaAnnot, QuotaDeleted: h.QuotaDeleted, QuotaExpunged: h.QuotaExpunged,
@@ -119,6 +119,21 @@ func (b *box) header(h index.Header, file *index.HeaderFile) headerJSON {
 		HeaderFileCRC: h.HeaderFileCRC, SyncBasic: h.SyncBasic, SyncAnnot: h.SyncAnnot,
 		UserFlags: append([]string{}, file.Flags...), IndexPath: b.place.Paths.Index, HasNoChecksums: !h.Version.HasChecksums(),
 	}
+}
+
+// unseen is the number of unseen messages, nil before the version that counts them.
+func unseen(h *index.Header) *uint32 {
+	if !h.Version.CountsUnseen() {
+		return nil
+	}
+	return &h.Unseen
+}
+
+func unseenText(n *uint32) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d unseen, ", *n)
 }
 
 func (b *box) showIndex([]string) error {
@@ -152,7 +167,7 @@ func (j headerJSON) print(w io.Writer) {
 	}
 	row("index", "%s, version %d, generation %d", j.IndexPath, j.Version, j.Generation)
 	row("records", "%s, of which %s", count(int64(j.Records)), plural(int64(j.Exists), "message"))
-	row("messages", "%d unseen, %d answered, %d flagged, %d deleted", j.Unseen, j.Answered, j.Flagged, j.Deleted)
+	row("messages", "%s%d answered, %d flagged, %d deleted", unseenText(j.Unseen), j.Answered, j.Flagged, j.Deleted)
 	row("UIDVALIDITY", "%d", j.UIDValidity)
 	row("UIDNEXT", "%d", uint64(j.LastUID)+1)
 	row("modseq", "highest %d, of dropped records %d, at creation %d", j.HighestModSeq, j.DeletedModSeq, j.CreatedModSeq)

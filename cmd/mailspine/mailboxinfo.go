@@ -34,7 +34,7 @@ type mailboxJSON struct {
 // statusJSON is the status of a mailbox.
 type statusJSON struct {
 	Messages      uint32       `json:"messages"`
-	Unseen        uint32       `json:"unseen"`
+	Unseen        *uint32      `json:"unseen,omitempty"`
 	UIDValidity   uint32       `json:"uidvalidity"`
 	UIDNext       uint64       `json:"uidnext"`
 	HighestModSeq index.ModSeq `json:"highestmodseq"`
@@ -51,7 +51,7 @@ func (m *mailboxJSON) status(ctx context.Context, l mboxdb.Layout) {
 		m.NoStatus = err.Error()
 		return
 	}
-	m.Status = &statusJSON{h.Exists, h.Unseen, h.UIDValidity, uint64(h.LastUID) + 1, h.HighestModSeq, h.QuotaUsed}
+	m.Status = &statusJSON{h.Exists, unseen(&h), h.UIDValidity, uint64(h.LastUID) + 1, h.HighestModSeq, h.QuotaUsed}
 }
 
 func readStatus(ctx context.Context, l mboxdb.Layout, rec mboxdb.Record) (h index.Header, err error) {
@@ -164,7 +164,7 @@ func (m mailboxJSON) print(w io.Writer) {
 	}
 	row("UIDVALIDITY", "%d", rec.UIDValidity)
 	if s := m.Status; s != nil {
-		row("status", "%s, %d unseen, UIDNEXT %d, highest modseq %d, %s", plural(int64(s.Messages), "message"), s.Unseen, s.UIDNext, s.HighestModSeq, size(int64(s.Bytes)))
+		row("status", "%s, %sUIDNEXT %d, highest modseq %d, %s", plural(int64(s.Messages), "message"), unseenText(s.Unseen), s.UIDNext, s.HighestModSeq, size(int64(s.Bytes)))
 	} else if m.NoStatus != "" {
 		row("status", "unknown: %s", m.NoStatus)
 	}
