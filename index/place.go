@@ -55,11 +55,9 @@ func PlaceOf(l mboxdb.Layout, rec mboxdb.Record) (p Place, err error) {
 	if p.Archive, err = l.MessageDir(rec, true); err != nil {
 		return Place{}, err
 	}
-	root, err := l.Root(rec.Partition, mboxdb.IndexFile)
-	if err != nil {
+	if p.Journal, err = JournalDir(l, rec.Partition); err != nil {
 		return Place{}, err
 	}
-	p.Journal = filepath.Join(root, journalName)
 	p.Stage = filepath.Join(l.Partitions[rec.Partition].Data, stageName)
 	p.Owner = rec.Name.User(l.Namespace)
 	if l.ConfigDir != "" || l.LockDir != "" {
@@ -67,6 +65,21 @@ func PlaceOf(l mboxdb.Layout, rec mboxdb.Record) (p Place, err error) {
 		p.NameLock = l.LockPath(rec.MailboxLock())
 	}
 	return p, nil
+}
+
+// JournalDir is where the journal of the mailboxes of a partition is.
+func JournalDir(l mboxdb.Layout, partition string) (string, error) {
+	root, err := l.Root(partition, mboxdb.IndexFile)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, journalName), nil
+}
+
+// Unlocked is the place without the locks of user and mailbox, for who holds them already.
+func (p Place) Unlocked() Place {
+	p.UserLocks, p.NameLock = nil, ""
+	return p
 }
 
 // Message is the path of a message file.

@@ -151,6 +151,19 @@ func (tx *Tx) EditHeader(edit func(h *Header)) error {
 	return nil
 }
 
+// RaiseModSeq makes the highest modification sequence at least m: that of a change of the mailbox as such, which no record
+// shows.
+func (tx *Tx) RaiseModSeq(m ModSeq) error {
+	if tx.done {
+		return ErrTxDone
+	}
+	if tx.w.version().hasHeaderField(hHighestModSeq) && tx.h.HighestModSeq < m {
+		tx.h.HighestModSeq = m
+		tx.touched = true
+	}
+	return nil
+}
+
 // names are the checksums of the flags' names.
 func (tx *Tx) names() *FlagSums {
 	if tx.sums == nil {

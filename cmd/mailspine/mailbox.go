@@ -24,28 +24,8 @@ func newMailbox(s streams) *cobra.Command {
 	}
 	f.add(c.PersistentFlags())
 	c.AddCommand(f.listCommand(s), f.infoCommand(s), f.pathCommand(s), f.mailboxCheckCommand(s), f.dumpCommand(s), f.undumpCommand(s), f.upgradeCommand(s))
-	for _, verb := range []string{"create", "rename", "delete", "setacl"} {
-		c.AddCommand(refusedCommand(verb))
-	}
+	c.AddCommand(f.createCommand(s), f.renameCommand(s), f.deleteCommand(s), f.setACLCommand(s))
 	return c
-}
-
-// refusedCommand stands for a change that would leave the list and the files of a mailbox apart.
-func refusedCommand(verb string) *cobra.Command {
-	return &cobra.Command{
-		Use:   verb + " NAME ...",
-		Short: "Refused: directories, headers and quotas would have to change with the list",
-		Long: "Refused. On a Cyrus store a mailbox's directory, header and quota have to change in the same step as its entry in\n" +
-			"the list, and this program cannot do that yet. Use Cyrus's own tools (cyradm).\n\n" +
-			exitHelp(map[int]string{exitOK: "", exitNo: "", exitDamage: "", exitFailed: "refused; nothing was changed", exitInterrupted: ""}),
-		DisableFlagParsing: true,
-		RunE: func(*cobra.Command, []string) error {
-			return &advisedError{
-				fmt.Errorf("%s is refused: the mailbox's directory, header and quota would not change with the list", verb),
-				"use cyradm; nothing was changed",
-			}
-		},
-	}
 }
 
 // storeExits are the codes of a command that reads a store.

@@ -32,13 +32,15 @@ func (f *storeFlags) add(p *pflag.FlagSet) {
 
 // store is one run of a command on a store.
 type store struct {
-	ctx     context.Context
-	out     output
-	line    *progress.Line
-	config  *imapdconf.Config
-	path    string // of the mailbox list
-	opts    mboxdb.Options
-	streams streams
+	ctx    context.Context
+	out    output
+	line   *progress.Line
+	config *imapdconf.Config
+	path   string // of the mailbox list
+	// fileGiven says that the list is another than the one configured.
+	fileGiven bool
+	opts      mboxdb.Options
+	streams   streams
 	// as is who this process has become, nil if it is who it was.
 	as *owner.Identity
 }
@@ -69,7 +71,7 @@ func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err err
 	}
 	st.path, st.opts = mboxdb.Configured(st.config)
 	if f.file != "" {
-		st.path = f.file
+		st.path, st.fileGiven = f.file, true
 	}
 	st.opts.DB.Logger = logger
 	if s.errTerminal {

@@ -36,7 +36,7 @@ func InOrder(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, paths ...strin
 		if slices.Contains(paths[:i], p) {
 			continue
 		}
-		f, err := acquire(ctx, fsys, kind, p)
+		f, err := File(ctx, fsys, kind, p, fileMode)
 		if err != nil {
 			h.Release()
 			return nil, fmt.Errorf("lock %s: %w", p, err)
@@ -46,9 +46,11 @@ func InOrder(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, paths ...strin
 	return h, nil
 }
 
-func acquire(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string) (vfs.File, error) {
+// File opens a file, makes it with its directories if it is missing, and locks it. It is the file that has the name once it
+// is locked: others may rename or remove it meanwhile. Closing it gives the lock back.
+func File(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string, mode fs.FileMode) (vfs.File, error) {
 	for {
-		f, err := open(fsys, path)
+		f, err := open(fsys, path, mode)
 		if err != nil {
 			return nil, err
 		}
@@ -72,13 +74,13 @@ func acquire(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string) (
 	}
 }
 
-func open(fsys vfs.FS, path string) (vfs.File, error) {
-	f, err := fsys.Open(path, vfs.ReadWrite|vfs.Create, fileMode)
+func open(fsys vfs.FS, path string, mode fs.FileMode) (vfs.File, error) {
+	f, err := fsys.Open(path, vfs.ReadWrite|vfs.Create, mode)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := mkdirAll(fsys, filepath.Dir(path)); err != nil {
 			return nil, err
 		}
-		f, err = fsys.Open(path, vfs.ReadWrite|vfs.Create, fileMode)
+		f, err = fsys.Open(path, vfs.ReadWrite|vfs.Create, mode)
 	}
 	return f, err
 }

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	mailstore "github.com/mailspine/mailspine/store"
+)
+
+// recoveredJSON is the JSON of recover.
+type recoveredJSON struct {
+	DryRun bool `json:"dry_run"`
+	mailstore.Recovered
+}
+
+func newRecover(s streams) *cobra.Command {
+	var f storeFlags
+	var dry bool
+	c := &cobra.Command{
+		Use:   "recover",
+		Short: "Finish or undo what a crash of mailspine has interrupted in a store; writes",
+		Long: "Finish or undo what a crash of mailspine, or of the machine, has interrupted in a store. As the first entry of START in\n" +
+			"cyrus.conf it does so before the server looks:\n\n" +
+			"  START {\n    mailspine cmd=\"/usr/local/bin/mailspine recover -C /etc/imapd.conf\"\n    recover cmd=\"ctl_cyrusdb -r\"\n  }\n\n" +
+			"It may run at any time, beside whoever uses the store, and is done at once if nothing is pending.",
+		Args: cobra.NoArgs,
+	}
+	f.add(c.Flags())
+	dryFlag(c, &dry)
+	return f.storeCommand(s, c, writeExits(""), func(st *store, _ []string) (err error) {
+		store, err := st.openStore(dry)
+		if err != nil {
+			return err
+		}
+		st.line.Clear()
+		defer func() { err = errors.Join(err, store.Close()) }()
+		done, err := store.Recover(st.ctx, dry)
+		did := "finished or undone"
+		if dry {
+			did = "to finish or to undo"
+		}
+		return errors.Join(st.out.result(recoveredJSON{dry, done}, func(w io.Writer) {
+			if done.Steps+done.Mailboxes > 0 {
+				fmt.Fprintf(w, "%s of mailboxes, %s with changes in them %s\n", plural(done.Steps, "change"), plural(done.Mailboxes, "mailbox"), did)
+			}
+		}), err)
+	})
+}

@@ -1,0 +1,102 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/journal"
+)
+
+// Recovered is what a recovery has done.
+type Recovered struct {
+	// Steps are the changes of mailboxes that were finished or taken back.
+	Steps int `json:"steps"`
+	// Mailboxes are the changes within mailboxes that were.
+	Mailboxes int `json:"mailboxes"`
+}
+
+// Recover finishes or takes back all that processes have left behind that are gone: changes of mailboxes in the journal of
+// the store, and changes in mailboxes in those of the partitions. It may be called at any time, beside whoever uses the
+// store; it takes the locks that the change took. With nothing pending it reads a few heads of files.
+//
+// A dry run counts what is noted, also what others are at.
+func (s *Store) Recover(ctx context.Context, dry bool) (r Recovered, err error) {
+	// Mailboxes first: they are known by their paths, which a step may change.
+	mailboxes, err := s.recoverMailboxes(ctx, dry)
+	r.Mailboxes = mailboxes
+	var all []error
+	if err != nil {
+		all = append(all, err)
+	}
+	if dry {
+		keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
+		r.Steps, err = len(keys), errors.Join(append(all, err)...)
+		return r, err
+	}
+	pending, err := s.pendingUsers(ctx)
+	if err != nil {
+		return r, fmt.Errorf("recover: %w", errors.Join(append(all, err)...))
+	}
+	for _, users := range pending {
+		held, failed, err := s.lockAndResolve(ctx, users...)
+		if held.Release(); err != nil {
+			return r, fmt.Errorf("recover: %w", err)
+		}
+		if failed != nil {
+			all = append(all, failed)
+		} else {
+			r.Steps++
+		}
+	}
+	if len(all) > 0 {
+		return r, fmt.Errorf("recover: %w", errors.Join(all...))
+	}
+	return r, nil
+}
+
+// recoverMailboxes brings to its end what is in the journals of the partitions, and returns how many changes that were.
+func (s *Store) recoverMailboxes(ctx context.Context, dry bool) (n int, err error) {
+	var failed []error
+	done := map[string]bool{}
+	for _, partition := range slices.Sorted(maps.Keys(s.layout.Partitions)) {
+		dir, err := index.JournalDir(s.layout, partition)
+		if err != nil {
+			return n, err
+		}
+		if done[dir] {
+			continue
+		}
+		done[dir] = true
+		if dry {
+			keys, err := journal.Open(s.fs, dir).Keys(ctx)
+			n, failed = n+len(keys), append(failed, err)
+			continue
+		}
+		found, err := index.RecoverJournal(ctx, s.fs, dir, index.OpenOptions{Log: s.logger})
+		n, failed = n+len(found), append(failed, err)
+	}
+	return n, errors.Join(failed...)
+}
+
+// pendingUsers are the users of each entry that is pending.
+func (s *Store) pendingUsers(ctx context.Context) (all [][]string, err error) {
+	slots, done, err := s.pending(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for _, slot := range slots {
+		e, err := decodeEntry(slot.Payload())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e.Users)
+	}
+	slices.SortFunc(all, func(a, b []string) int { return strings.Compare(strings.Join(a, "\x00"), strings.Join(b, "\x00")) })
+	return all, nil
+}
