@@ -94,9 +94,9 @@ func (w *writer) commitByRewrite(tx *Tx) error {
 }
 
 // formatKnown refuses to write the records of a file of zero bytes, which may be of any format, unless the caller has named
-// one.
+// one, or it had records of one when it was opened: a flat file without records has zero bytes.
 func (db *DB) formatKnown(st *state) error {
-	if st.blank && db.opts.Format == Auto {
+	if st.blank && !db.told {
 		return fmt.Errorf("%s is empty, and an empty file may be of any format: name it: %w", db.path, ErrNotDatabase)
 	}
 	return nil

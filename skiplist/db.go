@@ -21,6 +21,7 @@ type DB struct {
 	opts    Options
 	fs      vfs.FS
 	format  Format
+	told    bool // the caller, or what was in the file, has told the format
 	codec   codec.Codec
 	compare func(a, b []byte) int
 	probing bool      // only looks whether another order fits
@@ -105,7 +106,7 @@ func (db *DB) open(ctx context.Context) error {
 
 // choose finds the codec and the key order for the file.
 func (db *DB) choose(g *generation) (err error) {
-	if db.format, err = formatOf(db.path, g.rd, db.opts.Format); err != nil {
+	if db.format, db.told, err = formatOf(db.path, g.rd, db.opts.Format); err != nil {
 		return err
 	}
 	db.codec = codecs[db.format]

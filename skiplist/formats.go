@@ -57,26 +57,27 @@ func Detect(r io.ReaderAt) (Format, error) {
 	return Auto, ErrNotDatabase
 }
 
-// formatOf decides which codec reads the file: the one asked for, if the file does not say otherwise.
-func formatOf(path string, f vfs.File, asked Format) (Format, error) {
+// formatOf decides which codec reads the file: the one asked for, if the file does not say otherwise. Of a file of zero
+// bytes nobody may have told it.
+func formatOf(path string, f vfs.File, asked Format) (_ Format, told bool, err error) {
 	found, err := Detect(f)
 	if errors.Is(err, ErrNotDatabase) {
 		if asked == Flat {
-			return Flat, nil // its codec has the last word
+			return Flat, true, nil // its codec has the last word
 		}
-		return Auto, &FormatError{Path: path, Field: "magic", Problem: "it begins like no format known here", Class: ErrNotDatabase}
+		return Auto, false, &FormatError{Path: path, Field: "magic", Problem: "it begins like no format known here", Class: ErrNotDatabase}
 	}
 	if err != nil {
-		return Auto, fmt.Errorf("read the first bytes of %s: %w", path, err)
+		return Auto, false, fmt.Errorf("read the first bytes of %s: %w", path, err)
 	}
 	switch {
 	case found == Auto && asked == Auto:
-		return Twoskip, nil
+		return Twoskip, false, nil
 	case found == Auto || found == asked:
-		return asked, nil
+		return asked, true, nil
 	case asked == Auto:
-		return found, nil
+		return found, true, nil
 	}
-	return Auto, &FormatError{Path: path, Field: "magic", Class: ErrNotDatabase,
+	return Auto, false, &FormatError{Path: path, Field: "magic", Class: ErrNotDatabase,
 		Problem: fmt.Sprintf("the file is in format %s, it was opened as %s", found, asked)}
 }

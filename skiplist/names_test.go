@@ -118,3 +118,18 @@ func TestNotAFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list, 2, "nothing is left over")
 }
+
+// TestEmptiedFlatFile goes on with a flat file whose last record it has deleted: it is of zero bytes, and was of a format.
+func TestEmptiedFlatFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sub")
+	require.NoError(t, os.WriteFile(path, []byte("user.fred\t1\n"), 0o600))
+	db, err := skiplist.Open(ctx, path, skiplist.Options{})
+	require.NoError(t, err)
+	defer db.Close()
+	require.NoError(t, db.Delete(ctx, []byte("user.fred")))
+	require.Equal(t, skiplist.Flat, db.Stats().Format)
+	require.NoError(t, db.Put(ctx, []byte("user.jane"), []byte("2")))
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "user.jane\t2\n", string(b))
+}

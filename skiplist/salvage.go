@@ -111,7 +111,7 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 func (s *salvager) chooseCodec(g *generation) error {
 	err := s.db.choose(g)
 	if err != nil && s.db.opts.Format != Auto {
-		s.db.format = s.db.opts.Format
+		s.db.format, s.db.told = s.db.opts.Format, true
 		s.db.codec = codecs[s.db.format]
 		s.db.compare = compareFor(s.db.codec.Traits(), s.db.opts.Order)
 		return nil

@@ -70,7 +70,7 @@ func (db *DB) Stats() Stats {
 	s.State = [...]string{"clean", "torn", "damaged"}[st.log.State]
 	if st.blank {
 		s.State = "empty"
-		if db.opts.Format == Auto {
+		if !db.told {
 			s.Format = Auto // the first writer decides
 		}
 	}
