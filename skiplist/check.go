@@ -113,8 +113,8 @@ func (c *checker) log() {
 	case codec.Torn:
 		c.add("torn", Warning, log.Offset, fixRecover, "%s; %d complete records without a commit follow the last one", log.Problem, log.Uncommitted)
 	}
-	if log.Disorder && st.damage == nil && !st.codec.Traits().Rewrites {
-		c.add("order", Warning, log.DisorderAt, "name the order: --order "+st.order.String(), "the records are not in %s order but in %s order", c.db.Order(), st.order)
+	if st.order != DefaultOrder {
+		c.order(st.order, log.DisorderAt)
 	}
 	if st.blank {
 		c.add("blank", Info, 0, "", "the file is empty: nobody has written to it yet")
@@ -122,6 +122,10 @@ func (c *checker) log() {
 		c.add("stale-recovery", Info, 44, fixRecover, "last recovered %s, before the server or the machine was started: Cyrus will recover it at the next open",
 			st.header.LastRecovery.UTC().Format("2006-01-02T15:04:05Z"))
 	}
+}
+
+func (c *checker) order(o Order, at int64) {
+	c.add("order", Warning, at, "name the order: --order "+o.String(), "the records are not in %s order but in %s order", c.db.Order(), o)
 }
 
 // The commands that mend; FILE stands for the path.
@@ -148,7 +152,7 @@ func (c *checker) links() (err error) {
 	if c.st.blank || c.st.log.Disorder || c.st.damage != nil {
 		return nil
 	}
-	n := 0
+	n, before := 0, len(c.found)
 	err = c.st.codec.CheckLinks(c.st.view, c.st.header, c.st.live, func(l codec.WrongLink) bool {
 		if n++; n <= maxLinkFindings {
 			if l.From == 0 {
@@ -159,6 +163,13 @@ func (c *checker) links() (err error) {
 		}
 		return true
 	})
+	if n > 0 {
+		if o := c.db.linkedOrder(c.st); o != DefaultOrder {
+			c.found = c.found[:before]
+			c.order(o, -1)
+			return nil
+		}
+	}
 	if n > maxLinkFindings {
 		c.add("links", Warning, -1, fixRecover, "%d links in all are not those of the log", n)
 	}

@@ -22,6 +22,9 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 	}
 	defer w.end()
 	w.ctx = ctx
+	if err := db.sortedAsLinked(w.st); err != nil {
+		return writeError("checkpoint", err)
+	}
 	if err := w.checkpoint(w.st); err != nil {
 		return writeError("checkpoint", err)
 	}

@@ -138,20 +138,9 @@ func (db *DB) acceptable(st *state) error {
 			Problem: "it has two values, and a change would drop one of them"}
 	}
 	if st.log.Disorder && !db.opts.ReadOnly {
-		return fmt.Errorf("%s: %w: not in %s order but in %s order", db.path, ErrOrder, db.Order(), st.order)
+		return db.orderError(st.order)
 	}
 	return nil
-}
-
-// fittingOrder finds the order that the records do stand in; DefaultOrder if it is none.
-func (db *DB) fittingOrder(st *state) Order {
-	for _, o := range []Order{SignedOrder, UnsignedOrder, MailboxOrder} {
-		other := &DB{path: db.path, opts: Options{Order: o}, codec: db.codec, compare: compareFor(db.codec.Traits(), o), probing: true}
-		if alt, err := other.load(st.gen, st.seen, nil); err == nil && !alt.log.Disorder {
-			return o
-		}
-	}
-	return DefaultOrder
 }
 
 // smallFile is the size up to which a file is replayed under the lock at once. A larger one is replayed without the

@@ -15,7 +15,8 @@ var (
 	// ErrVersion means that the file is of a newer version than this program knows.
 	ErrVersion = codec.ErrVersion
 	// ErrOrder means that the records stand in another key order than the one the file was opened with. Writing in the
-	// wrong order would hide records from Cyrus, so it is refused.
+	// wrong order would hide records from Cyrus, so it is refused. Where a twoskip log has deletions, which only its own
+	// order explains, so is reading; with AllowDamaged the error comes with every answer, which may be wrong.
 	ErrOrder = errors.New("the records are in another key order")
 )
 

@@ -57,6 +57,9 @@ func (db *DB) PlanRecovery(ctx context.Context) (plan Recovery, err error) {
 	if err != nil {
 		return plan, err
 	}
+	if err := db.sortedAsLinked(st); err != nil {
+		return plan, err
+	}
 	plan.Mends, plan.CutRecords, plan.Reason = len(mends), st.log.Uncommitted, st.log.Problem
 	plan.CutBytes = max(st.seen.Size-st.log.End, 0)
 	switch {
@@ -80,6 +83,11 @@ func (w *writer) prepare() error {
 	links, err := w.wrongLinks()
 	if err != nil {
 		return err
+	}
+	if len(links) > 0 {
+		if o := db.linkedOrder(st); o != DefaultOrder {
+			return db.orderError(o)
+		}
 	}
 	if len(links) > 0 || st.log.State != codec.Clean || db.stale(st.header) {
 		if err := w.recover(links); err != nil {

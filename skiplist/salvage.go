@@ -96,6 +96,9 @@ func (s *salvager) run(ctx context.Context, out string) (res Salvaged, err error
 		// Nothing that was committed is lost.
 		res.Findings = append(res.Findings, db.finding("torn", Warning, st.log.Offset, "", "%s", st.log.Problem))
 	}
+	if err := s.order(st, &res); err != nil {
+		return res, err
+	}
 	if err := s.dropUnreadable(ctx, st, &res); err != nil {
 		return res, err
 	}
@@ -204,6 +207,32 @@ func (g *gaps) note(at int64) {
 	if len(g.at) < maxGaps && !slices.Contains(g.at, at) {
 		g.at = append(g.at, at)
 	}
+}
+
+// order fails with ErrOrder for a file in another order, whose records would be sorted wrongly in the new file. In a file
+// that is in no other order a key may be damaged: the record is kept, and reported.
+func (s *salvager) order(st *state, res *Salvaged) error {
+	db := s.db
+	if st.codec.Traits().Rewrites {
+		return nil
+	}
+	strict, err := db.probe(st, db.Order())
+	if err == nil && strict.log.Disorder {
+		if o := db.fittingOrder(st); o != DefaultOrder {
+			return db.orderError(o)
+		}
+	}
+	if err == nil && strict.damage == nil {
+		if err := db.sortedAsLinked(strict); err != nil {
+			return err
+		}
+	}
+	if !st.log.Disorder {
+		return nil
+	}
+	res.Findings = append(res.Findings, db.finding("disorder", Damage, st.log.DisorderAt, "",
+		"the record is not in %s order, nor the file in any other: a key may be damaged", db.Order()))
+	return nil
 }
 
 // dropUnreadable takes out the records that fail their checksums.
@@ -349,6 +378,9 @@ func (db *DB) copyNewest(ctx context.Context, times int, write func(*state) (cod
 			return done, st.damage
 		}
 		written, err := codec.Rewritten{}, db.formatKnown(st)
+		if err == nil {
+			err = db.sortedAsLinked(st)
+		}
 		if err == nil {
 			written, err = write(st)
 		}

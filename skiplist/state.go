@@ -89,6 +89,12 @@ func (db *DB) settle(st *state, ed *tree.Editor) (*state, error) {
 			st.log.State, st.log.Offset, st.log.Problem = codec.Damaged, st.log.DisorderAt, "a record is not in its place in the key order"
 		}
 	}
+	if st.log.Astray && st.damage == nil {
+		if o := db.linkedOrder(st); o != DefaultOrder {
+			// What is live is not known: the deletions of this log take other records in another order.
+			st.order, st.damage, st.log.Disorder = o, db.orderError(o), true
+		}
+	}
 	if err := st.setMark(); err != nil {
 		return nil, err
 	}

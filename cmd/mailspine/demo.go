@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os/exec"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -37,9 +38,17 @@ func newDemo(s streams) *cobra.Command {
 			if errors.As(err, &exit) && exit.ExitCode() > 0 {
 				return &exitError{exit.ExitCode(), nil} // the child has said why
 			}
+			if exit != nil && brokenPipe(exit) {
+				return &exitError{exitFailed, nil} // nobody reads on
+			}
 			return err
 		},
 	}
 	c.Flags().StringVar(&kind, "disk", "auto", "the small disk: tmpfs, limit (on the size of files), or auto for the first that can be had")
 	return c
+}
+
+func brokenPipe(exit *exec.ExitError) bool {
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGPIPE
 }

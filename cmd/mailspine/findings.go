@@ -74,6 +74,8 @@ func (c checked) print(w io.Writer) {
 		fmt.Fprintf(w, "%s: DAMAGED: %s, %s\n", what, plural(c.Damage, "damaged place"), plural(c.Errors+c.Warnings, "warning"))
 	case c.Errors > 0 || c.Warnings > 0 && c.Findings[0].Line > 0: // a text file: nothing is ever committed to it
 		fmt.Fprintf(w, "%s: %s, %s\n", what, plural(c.Errors, "error"), plural(c.Warnings, "warning"))
+	case slices.ContainsFunc(c.Findings, func(f finding.Finding) bool { return f.Severity == finding.Warning && f.Fix == "" }):
+		fmt.Fprintf(w, "%s: %s\n", what, plural(c.Warnings, "warning")) // what nothing mends may hide a loss
 	case c.Warnings > 0:
 		fmt.Fprintf(w, "%s: %s; nothing that was committed is lost\n", what, plural(c.Warnings, "warning"))
 	default:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -135,6 +136,58 @@ func TestInterruptWaiting(t *testing.T) {
 	require.NoFileExists(t, out)
 	_, stderr, code := cli(t, []byte("SET a 1\n"), "db", "batch", path)
 	require.Zero(t, code, stderr)
+}
+
+// TestInterruptTwiceAtOnce sends a backup the same signal twice, as timeout does, at several moments of its work. It ends
+// as after one, and leaves nothing half written.
+func TestInterruptTwiceAtOnce(t *testing.T) {
+	path := manyRecords(t, skiplist.Twoskip, 40_000)
+	interrupted := 0
+	for i := range 12 {
+		dir := t.TempDir()
+		cmd := exec.Command("mailspine", "db", "backup", path, filepath.Join(dir, "out"))
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		require.NoError(t, cmd.Start())
+		waitUntil(t, func() bool { // the signals are caught
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+			require.NoError(t, err)
+			_, caught, _ := strings.Cut(string(status), "SigCgt:\t")
+			mask, _ := strconv.ParseUint(caught[:min(16, len(caught))], 16, 64)
+			return mask&2 != 0
+		})
+		time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		time.Sleep(2 * time.Millisecond)
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		if code := cmd.ProcessState.ExitCode(); code != exitOK {
+			require.Equal(t, exitInterrupted, code, stderr.String())
+			require.Empty(t, left)
+			interrupted++
+		} else {
+			require.Len(t, left, 1)
+		}
+	}
+	require.NotZero(t, interrupted)
+}
+
+// TestDemoBrokenPipe closes the pipe into which the demo writes: it ends without a word.
+func TestDemoBrokenPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	cmd := exec.Command("mailspine", "demo", "--disk", "limit")
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = w, &stderr
+	require.NoError(t, cmd.Start())
+	require.NoError(t, w.Close())
+	_, err = r.Read(make([]byte, 10))
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.Error(t, cmd.Wait())
+	require.Empty(t, stderr.String())
 }
 
 // TestInterruptInTransaction interrupts a batch between BEGIN and COMMIT.

@@ -6,18 +6,23 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 )
 
 func main() { os.Exit(program()) }
 
+// patience is how long after the first Ctrl-C another one does not count: the programs between a terminal and this one,
+// timeout and sudo among them, may pass on what it has got itself.
+const patience = time.Second
+
 // program runs the command line of this process. The first Ctrl-C ends the work where nothing is half done; the second
 // ends the process.
 func program() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(patience, stop) })
 	return run(ctx, os.Args[1:], streams{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		outTerminal: term.IsTerminal(int(os.Stdout.Fd())), errTerminal: term.IsTerminal(int(os.Stderr.Fd())),

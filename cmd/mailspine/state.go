@@ -38,7 +38,7 @@ func infoVerb() verb {
 		run: func(ss *session, _ []string) error {
 			return ss.with(false, func(db *skiplist.DB) error {
 				i, err := describe(ss, db)
-				if err != nil && !errors.Is(err, skiplist.ErrDamaged) {
+				if err != nil && !errors.Is(err, skiplist.ErrDamaged) && !errors.Is(err, skiplist.ErrOrder) {
 					return err
 				}
 				ss.line.Clear()
@@ -48,7 +48,7 @@ func infoVerb() verb {
 	}
 }
 
-// describe collects the facts. ErrDamaged comes with those that can be had.
+// describe collects the facts. ErrDamaged and ErrOrder come with those that can be had.
 func describe(ss *session, db *skiplist.DB) (i info, err error) {
 	if i.Recovery, err = db.PlanRecovery(ss.ctx); err == nil && db.Stats().State != "empty" {
 		var c skiplist.Copied

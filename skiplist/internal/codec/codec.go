@@ -150,6 +150,9 @@ type Log struct {
 	// anew at each commit, and so sorted, it says that a key has two values, the second at DisorderAt.
 	Disorder   bool
 	DisorderAt int64
+	// Astray is set if a deletion, which names its record by the place in the order, took one that was not linked as that
+	// one was: the log was perhaps written in another order. DisorderAt is the deletion.
+	Astray bool
 	// Findings are the oddities that did not hinder.
 	Findings []finding.Finding
 }

@@ -64,6 +64,8 @@ type change struct {
 	ref   tree.Ref
 	next  int64
 	doubt bool
+	// alone says that no change stands before it in its transaction: the links then were those of the records before.
+	alone bool
 }
 
 // swap is what a change did to the tree; either may be 0.
@@ -213,6 +215,7 @@ func (r *replay) take(c change, head int64) error {
 	if r.long {
 		return r.apply(c)
 	}
+	c.alone = len(r.pending) == 0
 	r.pending = append(r.pending, c)
 	if len(r.pending) < max(longTransaction, r.ed.Len()/8) {
 		return nil
@@ -341,6 +344,9 @@ func (r *replay) remove(c change) error {
 	}
 	if c.doubt && !r.certain(c, at) {
 		return errInDoubt
+	}
+	if c.alone && !r.log.Astray && !r.opt.Salvage && !r.ledTo(victim, c) {
+		r.log.Astray, r.log.DisorderAt = true, c.ref.Offset()
 	}
 	r.ed.Delete(bytes.Clone(r.ed.Lookup().Key(victim)))
 	r.did(swap{old: victim})

@@ -205,6 +205,13 @@ func (r *replay) certain(c change, at tree.Cursor) bool {
 			return true
 		}
 	}
+	return r.ledTo(victim, c)
+}
+
+// ledTo tells whether the first-level link of a record that is gone leads to the record that its DELETE names, by way of
+// older DELETEs. Nobody writes a link of a record that is no longer live.
+func (r *replay) ledTo(victim tree.Ref, c change) bool {
+	p := r.random
 	rec, b, err := p.headAt(victim.Offset())
 	if err != nil {
 		return false
