@@ -72,7 +72,12 @@ func (tx *Tx) append(a *addition) (Record, error) {
 
 // appendCopy appends a message that a mailbox on this machine has, by a link to its file.
 func (tx *Tx) appendCopy(from *writer, old *Record, user UserFlags, drop Flags) (Record, error) {
-	path := from.place.Message(old)
+	path, own := from.place.Message(old), (*addition)(nil)
+	if from == tx.w {
+		if own = tx.addition(old.UID); own != nil {
+			path = own.source // it has no other name yet
+		}
+	}
 	info, err := tx.w.fs.Stat(path)
 	if err != nil {
 		return Record{}, err
@@ -81,7 +86,12 @@ func (tx *Tx) appendCopy(from *writer, old *Record, user UserFlags, drop Flags) 
 	if err != nil {
 		return Record{}, err
 	}
-	cache, err := from.cacheRecord(old)
+	var cache []byte
+	if own != nil {
+		cache = own.cache
+	} else {
+		cache, err = from.cacheRecord(old)
+	}
 	linked := info.Dev == dir.Dev
 	if err != nil && !errors.Is(err, ErrNoCache) {
 		return Record{}, err
@@ -89,8 +99,8 @@ func (tx *Tx) appendCopy(from *writer, old *Record, user UserFlags, drop Flags) 
 	rec := *old
 	rec.tail = nil
 	a := &addition{cache: cache, source: path}
-	if err != nil || !linked || from.version() < versionGUID {
-		// It has to be parsed again, or cannot be linked.
+	if err != nil || !linked || from.version() < versionChecksums {
+		// It cannot be linked, or has to be parsed, because the record does not say all or there is no cache record.
 		if a, rec, err = tx.stageCopy(path, old); err != nil {
 			return Record{}, err
 		}

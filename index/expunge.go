@@ -28,7 +28,8 @@ func (tx *Tx) Expunge(uid UID, mode ExpungeMode) (Record, error) {
 	}
 	if mode == ExpungeImmediate {
 		tx.remove(&rec)
-	} else if tx.h.FirstExpunged == 0 || tx.h.FirstExpunged > tx.now {
+	}
+	if tx.h.FirstExpunged == 0 || tx.h.FirstExpunged > tx.now {
 		tx.h.FirstExpunged = tx.now
 	}
 	return rec, nil

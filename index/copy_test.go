@@ -1,0 +1,107 @@
+package index
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/vfs/simfs"
+)
+
+// twoBoxes makes two mailboxes of two versions on one disk.
+func twoBoxes(t testing.TB, fsys *simfs.FS, from, to Version) (a, b *Mailbox) {
+	boxes := make([]*Mailbox, 2)
+	for i, v := range []Version{from, to} {
+		c := newbox
+		c.Version = v
+		dir := fmt.Sprintf("/box%d", i)
+		p := PlaceIn(dir)
+		_, err := Create(t.Context(), fsys, p, c)
+		require.NoError(t, err)
+		boxes[i] = openTestBox(t, fsys, p, OpenOptions{})
+	}
+	return boxes[0], boxes[1]
+}
+
+func TestCopy(t *testing.T) {
+	t.Parallel()
+	for _, v := range [][2]Version{{17, 17}, {17, 20}, {20, 17}, {10, 17}, {17, 10}, {13, 16}, {12, 17}} {
+		fsys := simfs.New(simfs.Options{NoTrace: true})
+		a, b := twoBoxes(t, fsys, v[0], v[1])
+		appendTo(t, b, text(9), 0, "Other", "Work")
+		for n := 1; n <= 4; n++ {
+			appendTo(t, a, text(n), FlagFlagged, "Work", fmt.Sprintf("own%d", n))
+		}
+		ctx := t.Context()
+		got, err := Copy(ctx, a, b, []UID{2, 4}, CopyOptions{})
+		require.NoError(t, err)
+		require.Equal(t, []Copied{{2, 2}, {4, 3}}, got)
+		rec, err := b.Record(ctx, 3)
+		require.NoError(t, err)
+		names, err := b.FlagNames(rec.Flags, rec.UserFlags)
+		require.NoError(t, err)
+		require.Equal(t, []string{`\Flagged`, "Work", "own4"}, names)
+		info, err := fsys.Stat(b.place.Message(&rec))
+		require.NoError(t, err)
+		require.True(t, info.Mtime.Equal(arrived))
+		if v[0] >= versionChecksums {
+			require.EqualValues(t, 2, info.Nlink, "a hard link")
+		}
+		old, err := a.Record(ctx, 4)
+		require.NoError(t, err)
+		require.Equal(t, old.InternalDate, rec.InternalDate)
+		require.Equal(t, old.Size, rec.Size)
+
+		_, err = Copy(ctx, a, b, []UID{1, 77}, CopyOptions{})
+		require.ErrorIs(t, err, ErrNotFound)
+		got, err = Copy(ctx, b, a, []UID{1}, CopyOptions{Move: true})
+		require.NoError(t, err)
+		require.Equal(t, []Copied{{1, 5}}, got)
+		got, err = Copy(ctx, a, a, []UID{5}, CopyOptions{Move: true, Expunge: ExpungeImmediate})
+		require.NoError(t, err)
+		require.Equal(t, []Copied{{5, 6}}, got)
+		for _, m := range []*Mailbox{a, b} {
+			checkBox(t, fsys, m.place)
+			_, err := m.Record(ctx, 3)
+			require.NoError(t, err)
+		}
+		s, err := b.Snapshot(ctx)
+		require.NoError(t, err)
+		require.Len(t, s.Messages, 2)
+		_, err = fsys.Stat("/box0/5.")
+		require.Error(t, err)
+	}
+}
+
+// TestCopyBothWays: two who copy in opposite directions do not wait for each other for ever.
+func TestCopyBothWays(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		fsys := simfs.New(simfs.Options{NoTrace: true})
+		a, b := twoBoxes(t, fsys, 17, 17)
+		appendTo(t, a, text(1), 0)
+		appendTo(t, b, text(2), 0)
+		var tasks []simfs.Task
+		for i := range 2 {
+			tasks = append(tasks, func(ctx context.Context, view *simfs.FS) {
+				from, err := OpenWith(ctx, view, a.place, OpenOptions{Zone: time.UTC})
+				require.NoError(t, err)
+				to, err := OpenWith(ctx, view, b.place, OpenOptions{Zone: time.UTC})
+				require.NoError(t, err)
+				if i == 1 {
+					from, to = to, from
+				}
+				_, err = Copy(ctx, from, to, []UID{1}, CopyOptions{Move: true})
+				require.NoError(t, err)
+				require.NoError(t, from.Close())
+				require.NoError(t, to.Close())
+			})
+		}
+		simfs.Run(t, fsys, simfs.Schedule{Seed: seed}, tasks...)
+		checkBox(t, fsys, a.place)
+		checkBox(t, fsys, b.place)
+	}
+}
