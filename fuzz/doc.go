@@ -3,6 +3,9 @@
 // MAILSPINE_CAMPAIGN chooses how long they are: empty for go test ./..., ci, or nightly. A failure prints the line that
 // repeats it: with -image a crash of the simulated disk, with -point a cell of a campaign on the real system.
 //
+// The mailboxes have campaigns of their own, TestMailbox...: one model says what each step makes of a mailbox, for crash
+// images, faults, kills, full disks and random runs of all these.
+//
 // On the simulated disk every crash and every failing call is tried, also those that a real system makes once in a
 // million. The campaigns on the real system (the files *_linux_test.go) show that the simulation is not a fancy of ours:
 //

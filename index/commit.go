@@ -197,7 +197,15 @@ func (c *commit) openCache() error {
 		return err
 	}
 	c.cacheSize, c.cacheOff = info.Size, info.Size
-	if info.Size < cacheHeaderSize { // a crash came after it was made and before anything was in it
+	fresh := info.Size < cacheHeaderSize
+	if !fresh && w.index.Header.NumRecords == 0 {
+		have := make([]byte, cacheHeaderSize)
+		if err := readFull(f, have, 0); err != nil {
+			return err
+		}
+		fresh = binary.BigEndian.Uint32(have) != w.index.Header.Generation
+	}
+	if fresh { // a crash came after it was made, and before what was written to it was durable
 		c.cacheOff = 0
 		c.cacheBytes = binary.BigEndian.AppendUint32(nil, w.index.Header.Generation)
 		return nil
