@@ -18,10 +18,9 @@ func main() { os.Exit(program()) }
 const patience = time.Second
 
 // program runs the command line of this process. The first Ctrl-C ends the work where nothing is half done; the second
-// ends the process.
+// ends the process. The signals stay caught to the end, so that a late one does not take the place of the exit status.
 func program() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	context.AfterFunc(ctx, func() { time.AfterFunc(patience, stop) })
 	return run(ctx, os.Args[1:], streams{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
