@@ -88,6 +88,12 @@ var mutants = []struct {
 	{planted.TornLineShown, harness{"skiplist/internal/flat", "TestTruncatedAtEveryByte"}},
 	{planted.BoxCreateUnsynced, harness{"index", "TestCreateCrash"}},
 	{planted.BoxCreateDirUnsynced, harness{"index", "TestCreateCrash"}},
+	{planted.RepackUnsynced, harness{"index", "TestRepackCrash"}},
+	{planted.RepackNamesUnsynced, harness{"index", "TestRepackCrash"}},
+	{planted.RepackCommitUnsynced, harness{"index", "TestRepackCrash"}},
+	{planted.RepackCachesFirst, harness{"index", "TestRepackCrash"}},
+	{planted.RepackOldEarly, harness{"index", "TestRepackCrash"}},
+	{planted.RepackLeftBehind, harness{"index", "TestRepackFaults"}},
 }
 
 // harness is a test that runs by itself in a process of its own: a bug may make it hang, panic, or leave locks behind.

@@ -172,3 +172,19 @@ const (
 	// BoxCreateDirUnsynced does not make the names of the files of a new mailbox durable.
 	BoxCreateDirUnsynced Switch = "box-create-dir-unsynced"
 )
+
+// The repack of a mailbox (index.Repack).
+const (
+	// RepackUnsynced puts new files in place whose bytes are not durable.
+	RepackUnsynced Switch = "repack-unsynced"
+	// RepackNamesUnsynced puts the new index in place before the names of the new caches are durable.
+	RepackNamesUnsynced Switch = "repack-names-unsynced"
+	// RepackCommitUnsynced goes on to caches and message files before the new index is durable.
+	RepackCommitUnsynced Switch = "repack-commit-unsynced"
+	// RepackCachesFirst puts the new caches in place before the new index.
+	RepackCachesFirst Switch = "repack-caches-first"
+	// RepackOldEarly forgets the old index before the message files are removed that it names.
+	RepackOldEarly Switch = "repack-old-early"
+	// RepackLeftBehind leaves the new files of a repack that failed.
+	RepackLeftBehind Switch = "repack-left-behind"
+)

@@ -1,0 +1,571 @@
+package index
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/message"
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/internal/vfs/faultfs"
+	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/skiplist"
+)
+
+// boxTime is when everything in a made mailbox happened.
+const boxTime = 1_600_000_000
+
+// seenPath is the seen database of the owner of made mailboxes.
+const seenPath = "/user/u.seen"
+
+func boxMessage(uid UID) []byte {
+	return fmt.Appendf(nil, "Date: Wed, 01 Jan 2020 10:11:12 +0100\r\nFrom: A <a%d@b.example>\r\nSubject: number %d\r\n\r\n%s\r\n", uid, uid, strings.Repeat("x", int(uid)*7%90))
+}
+
+// boxFlags are the flags of a message of a made mailbox: there are kept and expunged ones, some on the archive partition,
+// some of which are to go, and some that have left a copy behind.
+func boxFlags(uid UID) (f Flags) {
+	f = []Flags{0, FlagSeen, FlagFlagged | FlagSeen, FlagAnswered, FlagDeleted}[uid%5]
+	switch uid % 6 {
+	case 1:
+		f |= FlagExpunged | FlagUnlinked | FlagNeedsCleanup
+	case 2:
+		f |= FlagExpunged
+	case 3:
+		f |= FlagNeedsCleanup
+	}
+	if uid%4 < 2 {
+		f |= FlagArchived
+	}
+	return f
+}
+
+// makeBox makes a mailbox with n records, with wiped ones and leaks in the caches.
+func makeBox(t testing.TB, fsys vfs.FS, p Place, v Version, n int) {
+	for _, dir := range append(p.dirs(), p.Archive, filepath.Dir(seenPath)) {
+		require.NoError(t, vfs.MkdirAll(fsys, dir, 0o755))
+	}
+	hf := newbox.HeaderFile
+	hf.Flags = []string{"Junk", "", "$Label1"}
+	write(t, fsys, p.Paths.Header, hf.Append(nil))
+	h := NewHeader(v)
+	h.Generation, h.UIDValidity, h.LastAppend, h.LeakedCache = 3, 7, Seconds(boxTime), 2
+	h.HeaderFileCRC = hf.Checksum()
+	h.Options |= OptionNeedsRepack | OptionNeedsUnlink
+	if v.hasHeaderField(hRecentUID) {
+		h.RecentUID, h.RecentTime = UID(n), Seconds(boxTime)
+	}
+	caches := [2][]byte{{0, 0, 0, 3}, {0, 0, 0, 3}}
+	totals, names := NewTotals(), NewFlagSums(hf.Flags)
+	var records []byte
+	for i := range n {
+		rec := boxRecord(t, UID(i+1), v, &caches)
+		if !rec.Flags.gone() || i%2 == 0 {
+			write(t, fsys, p.Message(&rec), boxMessage(rec.UID))
+		}
+		if rec.Flags&FlagNeedsCleanup != 0 {
+			write(t, fsys, p.Message(&Record{UID: rec.UID, Flags: rec.Flags ^ FlagArchived}), boxMessage(rec.UID))
+		}
+		totals.Add(&rec, v, names)
+		records = rec.Append(records, v)
+		if i%9 == 8 {
+			records = (&Record{}).Append(records, v)
+			h.NumRecords++
+		}
+		h.NumRecords++
+	}
+	h.LastUID, h.QuotaUsed = totals.LastUID, totals.QuotaUsed
+	h.Deleted, h.Answered, h.Flagged = totals.Deleted, totals.Answered, totals.Flagged
+	for id, set := range map[int]func(){
+		hExists: func() { h.Exists = totals.Exists }, hUnseen: func() { h.Unseen = totals.Unseen },
+		hHighestModSeq: func() { h.HighestModSeq = totals.HighestModSeq + 5 }, hSyncBasic: func() { h.SyncBasic = totals.SyncBasic },
+		hSyncAnnot: func() { h.SyncAnnot = totals.SyncAnnot }, hFirstExpunged: func() { h.FirstExpunged = totals.FirstExpunged },
+		hQuotaDeleted: func() { h.QuotaDeleted = totals.QuotaDeleted }, hQuotaExpunged: func() { h.QuotaExpunged = totals.QuotaExpunged },
+	} {
+		if v.hasHeaderField(id) {
+			set()
+		}
+	}
+	write(t, fsys, p.Paths.Index, append(h.Append(nil), records...))
+	write(t, fsys, p.Paths.Cache, caches[0])
+	write(t, fsys, p.Paths.Archive, caches[1])
+	if !v.HasChecksums() {
+		seen := &Seen{LastUID: UID(n), LastChange: Seconds(boxTime)}
+		for uid := UID(1); int(uid) <= n; uid++ {
+			if boxFlags(uid)&FlagSeen != 0 {
+				seen.UIDs = appendUID(seen.UIDs, uid, uid)
+			}
+		}
+		require.NoError(t, writeSeen(t.Context(), fsys, seenPath, hf.UniqueID, seen))
+	}
+	syncAll(t, fsys, "/")
+}
+
+func boxRecord(t testing.TB, uid UID, v Version, caches *[2][]byte) Record {
+	var parser message.Parser
+	text := boxMessage(uid)
+	m, err := parser.Parse(bytes.NewReader(text))
+	require.NoError(t, err)
+	cache := m.AppendCache(nil)
+	rec := Record{UID: uid, InternalDate: Seconds(boxTime), LastUpdated: Seconds(boxTime + uint32(uid)), Size: uint64(len(text)),
+		HeaderSize: uint32(m.HeaderSize), Flags: boxFlags(uid), CacheVersion: message.CacheVersion}
+	sent, gm := m.Dates(boxTime, time.Local)
+	rec.SentDate = Seconds(uint32(sent))
+	rec.UserFlags.Set(int(uid)%2*2, true)
+	to := &caches[0]
+	if rec.Flags&FlagArchived != 0 {
+		to = &caches[1]
+	}
+	*to = append(*to, bytes.Repeat([]byte("leak"), int(uid)%3)...)
+	rec.CacheOffset = Offset(len(*to))
+	*to = append(*to, cache...)
+	for since, set := range map[Version]func(){
+		versionModSeq: func() { rec.ModSeq = ModSeq(uid) + 10 }, versionGUID: func() { rec.GUID = m.GUID },
+		versionChecksums: func() { rec.CacheCRC, rec.GMTime = checksum(cache), Seconds(uint32(gm)) },
+		versionCID:       func() { rec.CID = uint64(uid % 3 * 4711) }, versionSaveDate: func() { rec.SaveDate = Seconds(boxTime + 9) },
+		versionCreated: func() { rec.CreatedModSeq = ModSeq(uid) + 1 },
+	} {
+		if v >= since {
+			set()
+		}
+	}
+	if !v.HasChecksums() {
+		rec.ContentOffset = rec.HeaderSize
+		rec.Flags &^= FlagSeen | FlagExpunged | FlagUnlinked | FlagNeedsCleanup
+	}
+	return rec
+}
+
+// syncAll makes all that was made durable.
+func syncAll(t testing.TB, fsys vfs.FS, dir string) {
+	entries, err := fsys.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name)
+		if e.Dir {
+			syncAll(t, fsys, path)
+			continue
+		}
+		f, err := fsys.Open(path, vfs.ReadWrite, 0)
+		require.NoError(t, err)
+		require.NoError(t, f.Sync())
+		require.NoError(t, f.Close())
+	}
+	require.NoError(t, fsys.SyncDir(dir))
+}
+
+// contents are all files below the root.
+func contents(t testing.TB, fsys vfs.FS) map[string]string {
+	all := map[string]string{}
+	for _, path := range tree(t, fsys, "/") {
+		info, err := fsys.Stat(path)
+		require.NoError(t, err)
+		if info.Mode.IsDir() {
+			all[path] = "directory"
+			continue
+		}
+		b, err := vfs.ReadFile(fsys, path)
+		require.NoError(t, err)
+		all[path] = string(b)
+	}
+	return all
+}
+
+// boxState is what a user sees of a mailbox.
+type boxState struct {
+	messages []string
+	uids     []UID
+}
+
+// readBox reads all messages of a mailbox as Cyrus would, whatever state a repack is in: their cache records may be
+// unusable, but none may be wrong, and every message can be read.
+func readBox(t testing.TB, fsys vfs.FS, p Place, why string) (s boxState) {
+	f, err := OpenFiles(fsys, p.Paths)
+	require.NoError(t, err, why)
+	defer f.Close()
+	seen, err := readSeen(t.Context(), fsys, seenPath, f.Header.UniqueID)
+	require.NoError(t, err, why)
+	for e, err := range f.Index.Records(1) {
+		require.NoError(t, err, why)
+		if e.Flags.gone() {
+			continue
+		}
+		if !f.Index.Version().HasChecksums() {
+			e.Flags &^= FlagSeen
+			if seen.Has(e.UID) {
+				e.Flags |= FlagSeen
+			}
+		}
+		b, err := vfs.ReadFile(fsys, p.Message(&e.Record))
+		require.NoError(t, err, why)
+		require.Equal(t, string(boxMessage(e.UID)), string(b), why)
+		var parser message.Parser
+		m, err := parser.Parse(bytes.NewReader(b))
+		require.NoError(t, err)
+		switch c, err := f.CacheRecord(&e.Record); {
+		case err == nil:
+			require.Equal(t, string(m.AppendCache(nil)), string(c.Append(nil)), why)
+		default:
+			require.ErrorIs(t, err, ErrNoCache, why)
+		}
+		names := f.Header.FlagNames(e.Flags&^FlagSeen, e.UserFlags)
+		seen := e.Flags&FlagSeen != 0 && !e.Expunged()
+		s.messages = append(s.messages, fmt.Sprintf("%d %d %v seen=%t expunged=%t archived=%t", e.UID, e.InternalDate.Unix(), names, seen, e.Expunged(), e.Flags&FlagArchived != 0))
+		s.uids = append(s.uids, e.UID)
+	}
+	return s
+}
+
+// requireWhole requires that nothing is wrong with a mailbox, and that no file of a repack is left.
+func requireWhole(t testing.TB, fsys vfs.FS, p Place, v Version, why string) {
+	found, err := Check(t.Context(), fsys, p, CheckOptions{Owner: "u", Contents: true})
+	require.NoError(t, err, why)
+	for _, f := range found {
+		leak := f.Code == cacheLeak.code || f.Code == recordWiped.code || f.Code == recordBits.code
+		require.True(t, f.Severity <= finding.Info && leak, "%s: %s", why, f)
+	}
+	for _, path := range tree(t, fsys, "/") {
+		require.False(t, strings.HasSuffix(path, newSuffix) || strings.HasSuffix(path, oldSuffix), "%s: %s", why, path)
+	}
+	f, err := OpenFiles(fsys, p.Paths)
+	require.NoError(t, err, why)
+	require.Equal(t, v, f.Index.Version(), why)
+	require.NoError(t, f.Close())
+	for _, key := range annotationKeys(t, fsys, p.Paths.Annotations) {
+		require.False(t, isVirtual([]byte(key), v), "%s: %q", why, key)
+	}
+}
+
+func annotationKeys(t testing.TB, fsys vfs.FS, path string) (keys []string) {
+	db, err := skiplist.Open(t.Context(), path, skiplist.Options{FS: fsys, ReadOnly: true})
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	require.NoError(t, err)
+	defer db.Close()
+	require.NoError(t, db.View(t.Context(), func(s *skiplist.Snapshot) error {
+		for r, err := range s.All() {
+			require.NoError(t, err)
+			keys = append(keys, string(r.Key))
+		}
+		return nil
+	}))
+	return keys
+}
+
+var boxOptions = RepackOptions{Owner: "u", Seen: seenPath}
+
+// TestRepack repacks mailboxes of all versions and compares what is in them before and after.
+func TestRepack(t *testing.T) {
+	t.Parallel()
+	for _, v := range Versions() {
+		fsys := simfs.New(simfs.Options{NoTrace: true})
+		p := farPlace()
+		makeBox(t, fsys, p, v, 40)
+		before, files := readBox(t, fsys, p, ""), contents(t, fsys)
+		dry := boxOptions
+		dry.DryRun = true
+		planned, err := Repack(t.Context(), fsys, p, dry)
+		require.NoError(t, err)
+		require.Equal(t, files, contents(t, fsys))
+		done, err := Repack(t.Context(), fsys, p, boxOptions)
+		require.NoError(t, err)
+		require.NoError(t, done.Unfinished)
+		require.Equal(t, planned, done)
+		require.Equal(t, before, readBox(t, fsys, p, ""))
+		requireWhole(t, fsys, p, v, "")
+		f, err := OpenFiles(fsys, p.Paths)
+		require.NoError(t, err)
+		h := &f.Index.Header
+		require.Equal(t, uint32(4), h.Generation)
+		require.Zero(t, h.LeakedCache)
+		require.Zero(t, h.Options&(OptionNeedsRepack|OptionNeedsUnlink))
+		require.EqualValues(t, len(before.uids), h.NumRecords)
+		require.Less(t, done.After, done.Before)
+		require.Zero(t, done.Uncached+done.Parsed)
+		if v.HasChecksums() {
+			require.Equal(t, ModSeq(37+10), h.DeletedModSeq)
+			require.NotZero(t, h.LastRepack)
+			for e, err := range f.Index.Records(1) {
+				require.NoError(t, err)
+				require.Zero(t, e.Flags&(FlagUnlinked|FlagNeedsCleanup))
+			}
+		}
+		require.NoError(t, f.Close())
+		if v.hasHeaderField(hChangesEpoch) {
+			require.Equal(t, Seconds(boxTime+37), h.ChangesEpoch)
+		}
+	}
+}
+
+// TestRepackOfLittle repacks mailboxes without messages, without a cache, and with one that cannot be used.
+func TestRepackOfLittle(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(t *testing.T, fsys *simfs.FS, p Place){
+		"no cache": func(t *testing.T, fsys *simfs.FS, p Place) {
+			require.NoError(t, fsys.Unlink(p.Paths.Cache))
+			require.NoError(t, fsys.Unlink(p.Paths.Archive))
+		},
+		"zeros": func(t *testing.T, fsys *simfs.FS, p Place) { write(t, fsys, p.Paths.Cache, make([]byte, 5000)) },
+		"cut":   func(t *testing.T, fsys *simfs.FS, p Place) { write(t, fsys, p.Paths.Archive, []byte{0, 0, 0, 3, 1}) },
+		"garbage of a crash": func(t *testing.T, fsys *simfs.FS, p Place) {
+			write(t, fsys, p.Paths.Cache+newSuffix, make([]byte, 5000))
+			write(t, fsys, p.Paths.Index+newSuffix, make([]byte, 5000))
+		},
+	} {
+		fsys := simfs.New(simfs.Options{NoTrace: true})
+		p := farPlace()
+		makeBox(t, fsys, p, 17, 20)
+		before := readBox(t, fsys, p, name)
+		spoil(t, fsys, p)
+		done, err := Repack(t.Context(), fsys, p, boxOptions)
+		require.NoError(t, err)
+		require.Equal(t, name != "garbage of a crash", done.Parsed > 0)
+		require.Zero(t, done.Uncached)
+		require.Equal(t, before, readBox(t, fsys, p, name))
+		requireWhole(t, fsys, p, 17, name)
+	}
+	fsys := simfs.New(simfs.Options{NoTrace: true})
+	p := farPlace()
+	makeBox(t, fsys, p, 17, 1) // and that one is to go
+	_, err := Repack(t.Context(), fsys, p, boxOptions)
+	require.NoError(t, err)
+	requireWhole(t, fsys, p, 17, "none")
+	_, err = fsys.Stat(p.Paths.Cache)
+	require.ErrorIs(t, err, syscall.ENOENT, "a cache that nobody uses")
+
+	makeBox(t, fsys, p, 17, 9)
+	b, err := vfs.ReadFile(fsys, p.Paths.Index)
+	require.NoError(t, err)
+	b[len(b)-1] ^= 1
+	write(t, fsys, p.Paths.Index, b)
+	files := contents(t, fsys)
+	_, err = Repack(t.Context(), fsys, p, boxOptions)
+	require.ErrorIs(t, err, ErrDamaged)
+	require.Equal(t, files, contents(t, fsys))
+}
+
+// conversions are the changes of version that crash and fault tests make; 0 is a repack in the version of the mailbox.
+var conversions = []struct{ from, to Version }{{17, 0}, {10, 0}, {17, 14}, {14, 17}, {17, 10}, {9, 17}}
+
+// TestRepackCrash stops the machine after every operation of a repack. What is left is the old mailbox or the new one to
+// Cyrus, and whole once the repack was finished or taken back; and so it is if the machine stops again meanwhile.
+func TestRepackCrash(t *testing.T) {
+	t.Parallel()
+	for _, c := range conversions {
+		t.Run(fmt.Sprintf("%d to %d", c.from, c.to), func(t *testing.T) {
+			t.Parallel()
+			search := simfs.Search{Limit: 24, Samples: 12}
+			if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
+				search = simfs.Search{Limit: 512, Samples: 100}
+			}
+			repackCrash(t, c.from, c.to, search)
+		})
+	}
+}
+
+func repackCrash(t *testing.T, from, to Version, search simfs.Search) {
+	fsys := simfs.New(simfs.Options{})
+	p := farPlace()
+	makeBox(t, fsys, p, from, 13)
+	if from != to && to != 0 && from < 17 {
+		addAnnotations(t, fsys, p, from)
+		syncAll(t, fsys, "/")
+	}
+	before := readBox(t, fsys, p, "")
+	began := fsys.Ops()
+	_, err := repackTo(t.Context(), fsys, p, to, boxOptions)
+	require.NoError(t, err)
+	fsys.Mark("done")
+	end := to
+	if to == 0 {
+		end = from
+	}
+	search.From = began
+	images, old := 0, 0
+	for image := range fsys.Trace().Images(search) {
+		images++
+		done := slices.Contains(image.Marks, "done")
+		require.Equal(t, before, readBox(t, image.FS, p, image.Seed), image.Seed)
+		again := image.Ops()
+		_, err := FinishRepack(t.Context(), image.FS, p)
+		require.NoError(t, err, image.Seed)
+		f, err := OpenFiles(image.FS, p.Paths)
+		require.NoError(t, err, image.Seed)
+		now, generation := f.Index.Version(), f.Index.Header.Generation
+		require.NoError(t, f.Close())
+		if generation == 3 {
+			require.False(t, done, image.Seed)
+			old++
+			require.Equal(t, from, now, image.Seed)
+			// New files of a repack that has not begun to count are garbage, as those of Cyrus are.
+			_, err := Repack(t.Context(), image.FS, p, boxOptions)
+			require.NoError(t, err, image.Seed)
+		} else {
+			require.Equal(t, end, now, image.Seed)
+		}
+		require.Equal(t, before, readBox(t, image.FS, p, image.Seed), image.Seed)
+		requireWhole(t, image.FS, p, now, image.Seed)
+		if images%40 != 0 {
+			continue
+		}
+		for second := range image.Trace().Images(simfs.Search{From: again, Limit: 4, Samples: 4, Seed: uint64(images)}) {
+			why := image.Seed + " then " + second.Seed
+			require.Equal(t, before, readBox(t, second.FS, p, why), why)
+			_, err := FinishRepack(t.Context(), second.FS, p)
+			require.NoError(t, err, why)
+			require.Equal(t, before, readBox(t, second.FS, p, why), why)
+		}
+	}
+	t.Logf("%d images, %d of the old mailbox", images, old)
+	require.Positive(t, old)
+	require.Greater(t, images, old)
+}
+
+// addAnnotations gives a mailbox the annotations that fields of later versions become, and one of a user.
+func addAnnotations(t testing.TB, fsys vfs.FS, p Place, v Version) {
+	f, err := OpenFiles(fsys, p.Paths)
+	require.NoError(t, err)
+	defer f.Close()
+	db, err := skiplist.Open(t.Context(), p.Paths.Annotations, skiplist.Options{FS: fsys, Create: true})
+	require.NoError(t, err)
+	defer db.Close()
+	require.NoError(t, db.Update(t.Context(), func(tx *skiplist.Tx) error {
+		for e, err := range f.Index.Records(1) {
+			require.NoError(t, err)
+			for i := range virtuals {
+				virtual := &virtuals[i]
+				if v < virtual.since {
+					require.NoError(t, tx.Put(virtual.key(e.UID), appendAnnotation(nil, fmt.Sprint(e.UID), 1)))
+				}
+			}
+		}
+		return tx.Put([]byte("3\x00/comment\x00\x00"), appendAnnotation(nil, "a comment", 1))
+	}))
+	if !v.hasHeaderField(hSyncAnnot) {
+		return
+	}
+	sums, err := readAnnotations(t.Context(), fsys, p.Paths.Annotations, "u")
+	require.NoError(t, err)
+	h := f.Index.Header
+	for e, err := range f.Index.Records(1) {
+		require.NoError(t, err)
+		if !e.Expunged() {
+			h.SyncAnnot ^= sums[e.UID].sum
+			h.QuotaAnnot += sums[e.UID].bytes
+		}
+	}
+	index, err := fsys.Open(p.Paths.Index, vfs.ReadWrite, 0)
+	require.NoError(t, err)
+	_, err = index.WriteAt(h.Append(nil), 0)
+	require.NoError(t, err)
+	require.NoError(t, index.Close())
+}
+
+// TestRepackFaults fails every call of a repack, once and from then on. After an error the mailbox is as it was to the
+// byte, unless the disk refuses that, too; then the next one finds out what to do.
+func TestRepackFaults(t *testing.T) {
+	t.Parallel()
+	for _, c := range conversions {
+		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
+			t.Run(fmt.Sprintf("%d to %d, %v", c.from, c.to, errno), func(t *testing.T) {
+				t.Parallel()
+				repackFaults(t, c.from, c.to, errno)
+			})
+		}
+	}
+}
+
+func repackFaults(t *testing.T, from, to Version, errno syscall.Errno) {
+	p := farPlace()
+	base := simfs.New(simfs.Options{})
+	makeBox(t, base, p, from, 7)
+	if from != to && to != 0 && from < 17 {
+		addAnnotations(t, base, p, from)
+		syncAll(t, base, "/")
+	}
+	before, files := readBox(t, base, p, ""), contents(t, base)
+	for _, mode := range []faultfs.Mode{faultfs.Once, faultfs.Onwards} {
+		for n, fired := 0, true; fired; n++ {
+			fsys := base.Kill()
+			short := faultfs.Half
+			if mode != faultfs.Once {
+				short = faultfs.ThreeBytes // a database refuses a head that is half written and cannot be restored
+			}
+			plan := &faultfs.Plan{N: n, Err: errno, Mode: mode, Short: short, Kinds: faultfs.Modifying | faultfs.Stat | faultfs.Open | faultfs.Read}
+			why := fmt.Sprintf("%v at call %d", mode, n)
+			done, err := repackTo(t.Context(), faultfs.Wrap(fsys, plan), p, to, boxOptions)
+			fired = plan.Fired()
+			var unsure *vfs.NotDurableError
+			switch {
+			case err == nil: // there was no fault, or none that matters, or only clearing away has failed
+				require.NotNil(t, done, why)
+			case mode == faultfs.Once && !errors.As(err, &unsure):
+				requireSameFiles(t, files, contents(t, fsys), why)
+			default:
+				require.ErrorIs(t, err, errno, why)
+			}
+			require.Equal(t, before, readBox(t, fsys, p, why), why)
+			_, err = FinishRepack(t.Context(), fsys, p)
+			require.NoError(t, err, why)
+			require.Equal(t, before, readBox(t, fsys, p, why), why)
+			_, err = repackTo(t.Context(), fsys, p, to, boxOptions)
+			require.NoError(t, err, why)
+			require.Equal(t, before, readBox(t, fsys, p, why), why)
+			end := to
+			if to == 0 {
+				end = from
+			}
+			requireWhole(t, fsys, p, end, why)
+		}
+	}
+}
+
+// requireSameFiles compares all files but the databases beside the mailbox: what was put into them and taken out again
+// means nothing, and leaves traces.
+func requireSameFiles(t *testing.T, want, got map[string]string, why string) {
+	want, got = maps.Clone(want), maps.Clone(got)
+	for _, m := range []map[string]string{want, got} {
+		delete(m, seenPath)
+		delete(m, farPlace().Paths.Annotations)
+	}
+	require.Equal(t, want, got, why)
+}
+
+// TestRepackFull has a repack find less and less space. Where it is not enough, every byte is as it was.
+func TestRepackFull(t *testing.T) {
+	t.Parallel()
+	p := farPlace()
+	for _, delayed := range []bool{false, true} {
+		base := simfs.New(simfs.Options{Blocks: 4096, DelayedAlloc: delayed})
+		makeBox(t, base, p, 17, 60)
+		before, files := readBox(t, base, p, ""), contents(t, base)
+		refused, done := 0, 0
+		for keep := int64(0); keep < 16; keep++ {
+			fsys := base.Kill()
+			fsys.FillUp(keep, false)
+			_, err := Repack(t.Context(), fsys, p, boxOptions)
+			if err != nil {
+				require.ErrorIs(t, err, syscall.ENOSPC)
+				require.Equal(t, files, contents(t, fsys))
+				refused++
+			} else {
+				done++
+			}
+			require.Equal(t, before, readBox(t, fsys, p, ""))
+		}
+		require.Positive(t, refused)
+		require.Positive(t, done)
+	}
+}
