@@ -113,6 +113,12 @@ func (p *pass) sumConverted(r *repack) {
 		return
 	}
 	h, t := &p.header, &p.totals
+	if from < versionModSeq && to >= versionModSeq {
+		h.HighestModSeq = max(h.HighestModSeq, t.HighestModSeq)
+		if to.hasHeaderField(hDeletedModSeq) {
+			h.DeletedModSeq = h.HighestModSeq
+		}
+	}
 	h.Deleted, h.Answered, h.Flagged = t.Deleted, t.Answered, t.Flagged
 	if to.hasHeaderField(hExists) {
 		h.Exists = t.Exists
@@ -158,8 +164,12 @@ func (r *repack) convertRecord(p *pass, rec *Record) error {
 	if to < versionGUID {
 		rec.GUID = GUID{}
 	}
-	if to < versionModSeq {
+	switch {
+	case to < versionModSeq:
 		rec.ModSeq = 0
+	case from < versionModSeq:
+		// It has none, and cannot be older than its creation, which an annotation may tell.
+		rec.ModSeq = max(rec.CreatedModSeq, 1)
 	}
 	return nil
 }

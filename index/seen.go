@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,6 +142,9 @@ func readSeen(ctx context.Context, fsys vfs.FS, path, uniqueID string) (s Seen, 
 
 // writeSeen writes the record of a mailbox.
 func writeSeen(ctx context.Context, fsys vfs.FS, path, uniqueID string, s *Seen) error {
+	if err := vfs.MkdirAll(fsys, filepath.Dir(path), dirMode); err != nil {
+		return err
+	}
 	db, err := skiplist.Open(ctx, path, skiplist.Options{FS: fsys, Create: true, Mode: 0o600})
 	if err != nil {
 		return err

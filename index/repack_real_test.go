@@ -1,0 +1,283 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/realcyrus"
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/skiplist"
+)
+
+// seenFile is the seen database of a user of a real store.
+func seenFile(t *testing.T, s *realcyrus.Store, l *mboxdb.List, layout mboxdb.Layout, user string) string {
+	rec, err := l.Lookup(t.Context(), mboxdb.InternalName("user."+user))
+	require.NoError(t, err)
+	if rec.Type.Legacy() {
+		return layout.UserFile(user, "seen")
+	}
+	path, err := layout.UserFileByID(rec.UniqueID, "seen")
+	require.NoError(t, err)
+	return path
+}
+
+// placeOf finds a mailbox of a real store.
+func placeOf(t *testing.T, l *mboxdb.List, layout mboxdb.Layout, box string) Place {
+	rec, err := l.Lookup(t.Context(), mboxdb.InternalName(box))
+	require.NoError(t, err)
+	p, err := PlaceOf(layout, rec)
+	require.NoError(t, err)
+	return p
+}
+
+// imapAnswers are the answers of a server about all messages of a mailbox.
+func imapAnswers(t *testing.T, c *realcyrus.Client, box string) (all []string) {
+	for _, command := range []string{
+		"STATUS " + realcyrus.Quote(box) + " (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)", "EXAMINE " + realcyrus.Quote(box),
+		"FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (Subject)] BODY.PEEK[] MODSEQ)", "UID SEARCH SUBJECT e", "UNSELECT",
+	} {
+		lines, err := c.Cmd("%s", command)
+		require.NoError(t, err)
+		all = append(all, slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, "CONDSTORE enabled") })...)
+	}
+	return all
+}
+
+// TestRepackBesideCyrus repacks mailboxes of a live server, in both layouts. It answers the same before and after, finds
+// nothing to mend, and goes on with them.
+func TestRepackBesideCyrus(t *testing.T) {
+	realcyrus.NeedServer(t)
+	t.Parallel()
+	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := realcyrus.StartServer(t, o)
+			filled := s.Fill(t, 1, 1, 24, 5)
+			box := filled.Mailboxes[len(filled.Mailboxes)-1]
+			c := s.Dial(t, realcyrus.AdminUser)
+			for _, command := range []string{"SETACL %[1]s cyrus lrswipkxtecda", "SELECT %[1]s", `STORE 2:9 +FLAGS (\Deleted \Seen)`, "EXPUNGE", `STORE 1:4 +FLAGS (\Flagged $Third)`, "UNSELECT"} {
+				if strings.Contains(command, "%") {
+					command = fmt.Sprintf(command, realcyrus.Quote(box))
+				}
+				_, err := c.Cmd("%s", command)
+				require.NoError(t, err, command)
+			}
+			if name == "legacy" {
+				s.Run(t, "cyr_expire", "-A", "1", "-E", "1", "-D", "10000d", "-X", "10000d")
+			}
+			l, layout := openStore(t, s.Store)
+			p := placeOf(t, l, layout, box)
+			unlinkExpunged(t, p, 3)
+			before := imapAnswers(t, c, box)
+			done, err := Repack(t.Context(), vfs.OS(), p, RepackOptions{Owner: filled.Users[0]})
+			require.NoError(t, err)
+			require.NoError(t, done.Unfinished)
+			require.EqualValues(t, 3, done.Dropped)
+			require.Zero(t, done.Parsed)
+			give(t, p)
+			require.Equal(t, before, imapAnswers(t, c, box))
+			checkReal(t, p.Paths)
+			reconstructed(t, s.Store, box)
+			require.Equal(t, before, imapAnswers(t, c, box))
+			sameBytes(t, p.Paths)
+			// The server goes on where we have left it.
+			require.NoError(t, c.Append(box, `\Seen`, Seconds(boxTime).Time(), []byte("Subject: later\r\n\r\nx\r\n")))
+			_, err = Repack(t.Context(), vfs.OS(), p, RepackOptions{Owner: filled.Users[0]})
+			require.NoError(t, err)
+			give(t, p)
+			reconstructed(t, s.Store, box)
+		})
+	}
+}
+
+// give gives what the test made as root to the server.
+func give(t *testing.T, p Place) {
+	for _, dir := range append(p.dirs(), p.Archive) {
+		if _, err := os.Stat(dir); err == nil {
+			realcyrus.Give(t, dir)
+		}
+	}
+}
+
+// reconstructed requires that Cyrus finds nothing to mend.
+func reconstructed(t *testing.T, s *realcyrus.Store, box string) {
+	index := func() []byte {
+		l, layout := openStore(t, s)
+		b, err := os.ReadFile(placeOf(t, l, layout, box).Paths.Index)
+		require.NoError(t, err)
+		return b
+	}
+	before := index()
+	out := s.Try(t, "reconstruct", nil, "-n", box)
+	require.Equal(t, 0, out.Code)
+	require.Equal(t, box, strings.TrimSpace(out.Stdout+out.Stderr))
+	require.Equal(t, before, index())
+}
+
+// unlinkExpunged marks the first n expunged records as Cyrus's cyr_expire does: silently.
+func unlinkExpunged(t *testing.T, p Place, n int) {
+	f, err := OpenFiles(vfs.OS(), p.Paths)
+	require.NoError(t, err)
+	defer f.Close()
+	out, err := os.OpenFile(p.Paths.Index, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer out.Close()
+	for e, err := range f.Index.Records(1) {
+		require.NoError(t, err)
+		if e.Expunged() && n > 0 {
+			e.Flags |= FlagUnlinked | FlagNeedsCleanup
+			_, err = out.WriteAt(e.Append(nil, f.Index.Version()), f.Index.Offset(e.No))
+			require.NoError(t, err)
+			n--
+		}
+	}
+	require.Zero(t, n)
+}
+
+// TestUpgradeAsCyrus converts mailboxes between all versions that Cyrus can convert between, and compares all files with
+// those that Cyrus's reconstruct makes of the same mailbox.
+func TestUpgradeAsCyrus(t *testing.T) {
+	realcyrus.NeedServer(t)
+	t.Parallel()
+	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			made := makeStore(t, o, 8)
+			const box = "user.u000.gold"
+			for _, from := range convertVersions {
+				for _, to := range convertVersions {
+					if from == to || os.Getenv("MAILSPINE_CAMPAIGN") == "" && from != 17 && to != 17 {
+						continue
+					}
+					upgradeAsCyrus(t, made, box, from, to)
+				}
+			}
+		})
+	}
+}
+
+func upgradeAsCyrus(t *testing.T, made *realcyrus.Store, box string, from, to Version) {
+	theirs := made.Copy(t)
+	if from != 17 {
+		theirs.Run(t, "reconstruct", "-V", fmt.Sprint(from), box)
+	}
+	ours := theirs.Copy(t)
+	out := theirs.Try(t, "reconstruct", nil, "-V", fmt.Sprint(to), box)
+	l, layout := openStore(t, ours)
+	p := placeOf(t, l, layout, box)
+	opts := RepackOptions{Owner: "u000", Seen: seenFile(t, ours, l, layout, "u000")}
+	_, err := Upgrade(t.Context(), vfs.OS(), p, to, opts)
+	require.NoError(t, err, "%d to %d", from, to)
+	tl, tlayout := openStore(t, theirs)
+	tp := placeOf(t, tl, tlayout, box)
+	why := fmt.Sprintf("%d to %d", from, to)
+	a, b := describe(t, tp, seenFile(t, theirs, tl, tlayout, "u000")), describe(t, p, opts.Seen)
+	if a.header.Version == to { // else Cyrus has failed, as it does between 10 and others if any message is \Seen
+		a.forgive(b, from, to)
+		require.Equal(t, a, b, why)
+	} else {
+		t.Logf("%s: Cyrus does not: %d %s %s", why, a.header.Version, out.Stdout, out.Stderr)
+	}
+	give(t, p)
+	realcyrus.Give(t, filepath.Join(ours.Dir, "conf"))
+	sameBytes(t, p.Paths)
+	checkReal(t, p.Paths)
+	if to >= 14 {
+		reconstructed(t, ours, box)
+		return
+	}
+	// It always finds what these versions do not have.
+	found := func(s *realcyrus.Store) string { return s.Try(t, "reconstruct", nil, "-n", box).Stdout }
+	if a.header.Version == to && from >= versionModSeq {
+		require.Equal(t, found(theirs), found(ours), why)
+	}
+}
+
+// described is all of a mailbox that two programs should agree on.
+type described struct {
+	header  Header
+	records []Record
+	caches  []string
+	kept    map[string]string
+}
+
+func describe(t *testing.T, p Place, seen string) (d described) {
+	f, err := OpenFiles(vfs.OS(), p.Paths)
+	require.NoError(t, err)
+	defer f.Close()
+	d.header = f.Index.Header
+	d.header.LastRepack, d.header.ChangesEpoch = 0, 0
+	for e, err := range f.Index.Records(1) {
+		require.NoError(t, err)
+		d.records = append(d.records, e.Record)
+	}
+	for _, path := range []string{p.Paths.Cache, p.Paths.Archive} {
+		b, err := os.ReadFile(path)
+		if err == nil {
+			d.caches = append(d.caches, string(b))
+		}
+	}
+	d.kept = map[string]string{}
+	for _, path := range []string{p.Paths.Annotations, seen} {
+		db, err := skiplist.Open(t.Context(), path, skiplist.Options{ReadOnly: true})
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		require.NoError(t, err)
+		require.NoError(t, db.View(t.Context(), func(s *skiplist.Snapshot) error {
+			for r, err := range s.All() {
+				require.NoError(t, err)
+				// Cyrus leaves a mark where it has deleted an annotation.
+				if _, deleted := annotationValue(r.Value); !deleted || path == seen {
+					d.kept[string(r.Key)] = string(r.Value)
+				}
+			}
+			return nil
+		}))
+		require.NoError(t, db.Close())
+	}
+	return d
+}
+
+// forgive takes over from ours what Cyrus 3.6.1 does wrong.
+func (d *described) forgive(ours described, from, to Version) {
+	if from < versionModSeq && to >= versionModSeq {
+		// It gives modification sequence 0 to messages that come from a version without, older than their creation.
+		d.header.HighestModSeq, d.header.DeletedModSeq, d.header.SyncBasic = ours.header.HighestModSeq, ours.header.DeletedModSeq, ours.header.SyncBasic
+		for i := range d.records {
+			if d.records[i].ModSeq == 0 {
+				d.records[i].ModSeq = max(1, ours.records[i].CreatedModSeq)
+			}
+		}
+	}
+	if from >= versionChecksums || to < versionChecksums {
+		return
+	}
+	// It neither looks for expunged messages nor sums up the header file.
+	if d.header.FirstExpunged == 0 {
+		d.header.FirstExpunged = ours.header.FirstExpunged
+	}
+	if d.header.HeaderFileCRC == 0 {
+		d.header.HeaderFileCRC = ours.header.HeaderFileCRC
+	}
+	for i := range d.records {
+		// It gives no dates to a message without a Date.
+		if r, o := &d.records[i], &ours.records[i]; r.GMTime == 0 && o.GMTime == o.InternalDate {
+			r.GMTime, r.SentDate = o.GMTime, o.SentDate
+		}
+		// It writes the conversation into an annotation without leading zeros, and reads it only with them.
+		if r, o := &d.records[i], &ours.records[i]; r.CID == 0 && o.CID>>60 == 0 {
+			r.CID = o.CID
+			d.header.SyncAnnot = ours.header.SyncAnnot
+		}
+	}
+}
