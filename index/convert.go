@@ -214,9 +214,16 @@ func (r *repack) parseMessage(p *pass, rec *Record) (bool, error) {
 	p.cache = m.AppendCache(p.cache[:0])
 	rec.CacheVersion = message.CacheVersion
 	if !r.old.Index.Version().HasChecksums() && r.to.HasChecksums() {
-		sent, gm := m.Dates(rec.InternalDate.Unix(), time.Local)
+		sent, gm := m.Dates(rec.InternalDate.Unix(), r.zone())
 		rec.GUID, rec.HeaderSize = m.GUID, uint32(m.HeaderSize)
 		rec.SentDate, rec.GMTime = Seconds(uint32(sent)), Seconds(uint32(gm))
 	}
 	return true, nil
+}
+
+func (r *repack) zone() *time.Location {
+	if z := r.opts.Open.Zone; z != nil {
+		return z
+	}
+	return time.Local
 }

@@ -23,7 +23,7 @@ var newbox = Creation{UIDValidity: 7, HeaderFile: HeaderFile{Form: HeaderList, T
 
 // farPlace has each kind of file in a directory of its own.
 func farPlace() Place {
-	return Place{Messages: "/data/u/0/1", Archive: "/archive/u/0/1", Paths: Paths{Header: "/meta/u/0/1/cyrus.header", Index: "/meta/u/0/1/cyrus.index",
+	return Place{Owner: "u", Journal: "/meta/mailspine.", Stage: "/data/stage.", Messages: "/data/u/0/1", Archive: "/archive/u/0/1", Paths: Paths{Header: "/meta/u/0/1/cyrus.header", Index: "/meta/u/0/1/cyrus.index",
 		Cache: "/cache/u/0/1/cyrus.cache", Archive: "/archive/u/0/1/cyrus.cache", Annotations: "/meta/u/0/1/cyrus.annotations"}}
 }
 

@@ -42,6 +42,9 @@ type Recovered struct {
 // Recover brings to its end what a crash has left of changes of a mailbox. Whoever changes the mailbox next does so, too;
 // for a whole store see [RecoverJournal].
 func Recover(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) ([]Recovered, error) {
+	if _, err := FinishRepack(ctx, fsys, p, opts); err != nil {
+		return nil, writeError("recover mailbox", err)
+	}
 	release, err := writeLocks(ctx, fsys, p)
 	if err != nil {
 		return nil, fmt.Errorf("recover mailbox: %w", err)

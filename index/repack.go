@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/mailspine/mailspine/internal/journal"
 	"github.com/mailspine/mailspine/internal/locks"
 	"github.com/mailspine/mailspine/internal/message"
 	"github.com/mailspine/mailspine/internal/planted"
@@ -16,8 +17,8 @@ import (
 
 // RepackOptions say how a repack is done. The zero value repacks a mailbox in the version that it has.
 type RepackOptions struct {
-	// Owner is the user of the mailbox; "" if it has none.
-	Owner string
+	// Open are the options with which the mailbox is opened otherwise.
+	Open OpenOptions
 	// Seen is the owner's seen database, where \Seen is kept before version 12; "" if it is not known.
 	Seen string
 	// DryRun has everything read and measured, and nothing written.
@@ -89,13 +90,34 @@ func Upgrade(ctx context.Context, fsys vfs.FS, p Place, to Version, opts RepackO
 	return done, nil
 }
 
+// Repack repacks the mailbox; see [Repack]. With a version other than 0 it is an [Upgrade].
+func (m *Mailbox) Repack(ctx context.Context, to Version, opts RepackOptions) (*Repacked, error) {
+	if err := m.takeTurn(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-m.turn }()
+	opts.Open = m.opts
+	var done *Repacked
+	var err error
+	if to == 0 {
+		done, err = Repack(ctx, m.fs, m.place, opts)
+	} else {
+		done, err = Upgrade(ctx, m.fs, m.place, to, opts)
+	}
+	if err != nil || opts.DryRun {
+		return done, err
+	}
+	m.unsettled = false // what it was about is in the file that is gone
+	return done, m.Refresh(ctx)
+}
+
 // FinishRepack brings a repack to its end that was interrupted, or takes it back if it had not come to its commit point.
 // It tells whether there was one.
-func FinishRepack(ctx context.Context, fsys vfs.FS, p Place) (found bool, err error) {
+func FinishRepack(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) (found bool, err error) {
 	if found, err = interrupted(fsys, p); !found || err != nil {
 		return found, err
 	}
-	release, err := repackLocks(ctx, fsys, p)
+	release, err := repackLocks(ctx, fsys, p, &RepackOptions{Open: opts})
 	if err != nil {
 		return true, err
 	}
@@ -116,31 +138,29 @@ func interrupted(fsys vfs.FS, p Place) (bool, error) {
 	return err == nil, err
 }
 
-// repackLocks keeps everybody else away: those of Cyrus's programs that only read, too, as files are replaced.
-func repackLocks(ctx context.Context, fsys vfs.FS, p Place) (release func(), err error) {
-	var user, name *locks.Held
-	if p.UserLock != "" {
-		user, err = locks.Acquire(ctx, fsys, vfs.Exclusively, p.UserLock)
+// repackLocks keeps everybody else away: those of Cyrus's programs that only read, too, as files are replaced. What the
+// journal has of a change that was interrupted is brought to its end, because its records are in the file that goes.
+func repackLocks(ctx context.Context, fsys vfs.FS, p Place, opts *RepackOptions) (release func(), err error) {
+	user, err := locks.InOrder(ctx, fsys, vfs.Exclusively, p.UserLocks...)
+	if err != nil {
+		return nil, err
 	}
-	if err == nil && p.NameLock != "" {
-		name, err = locks.Acquire(ctx, fsys, vfs.Exclusively, p.NameLock)
-	}
-	var file vfs.File
+	var name *locks.Held
+	w := &writer{fs: fsys, place: p, opts: &opts.Open, log: logger(opts.Open.Log)}
 	release = func() {
-		if file != nil {
-			_ = file.Close()
-		}
+		w.close()
 		name.Release()
 		user.Release()
 	}
-	if err == nil {
-		file, err = fsys.Open(p.Paths.Index, vfs.ReadWrite, 0)
+	if p.NameLock != "" {
+		name, err = locks.Acquire(ctx, fsys, vfs.Exclusively, p.NameLock)
 	}
 	if err == nil {
-		err = file.Lock(ctx, vfs.Exclusively)
+		w.file, w.info, err = openLocked(ctx, fsys, p.Paths.Index)
 	}
-	if err == nil {
-		err = sameIndex(fsys, file, p.Paths.Index)
+	if err == nil && p.Journal != "" && !opts.DryRun {
+		w.journal = journal.Open(fsys, p.Journal)
+		_, err = w.recover(ctx)
 	}
 	if err != nil {
 		release()
@@ -173,7 +193,7 @@ type repack struct {
 }
 
 func repackTo(ctx context.Context, fsys vfs.FS, p Place, to Version, opts RepackOptions) (*Repacked, error) {
-	release, err := repackLocks(ctx, fsys, p)
+	release, err := repackLocks(ctx, fsys, p, &opts)
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +224,9 @@ func repackTo(ctx context.Context, fsys vfs.FS, p Place, to Version, opts Repack
 // plan reads everything and measures what there will be.
 func (r *repack) plan() error {
 	h := &r.old.Index.Header
+	if h.Options&OptionDeleted != 0 {
+		return ErrGone
+	}
 	if r.to == 0 {
 		r.to = h.Version
 	} else if err := convertible(h.Version, r.to); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mailspine/mailspine/internal/finding"
 	"github.com/mailspine/mailspine/internal/realcyrus"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
@@ -78,20 +79,20 @@ func TestRepackBesideCyrus(t *testing.T) {
 			p := placeOf(t, l, layout, box)
 			unlinkExpunged(t, p, 3)
 			before := imapAnswers(t, c, box)
-			done, err := Repack(t.Context(), vfs.OS(), p, RepackOptions{Owner: filled.Users[0]})
+			done, err := Repack(t.Context(), vfs.OS(), p, RepackOptions{})
 			require.NoError(t, err)
 			require.NoError(t, done.Unfinished)
 			require.EqualValues(t, 3, done.Dropped)
 			require.Zero(t, done.Parsed)
 			give(t, p)
 			require.Equal(t, before, imapAnswers(t, c, box))
-			checkReal(t, p.Paths)
+			checkReal(t, func(o CheckOptions) ([]finding.Finding, error) { return Check(t.Context(), vfs.OS(), p, o) })
 			reconstructed(t, s.Store, box)
 			require.Equal(t, before, imapAnswers(t, c, box))
 			sameBytes(t, p.Paths)
 			// The server goes on where we have left it.
 			require.NoError(t, c.Append(box, `\Seen`, Seconds(boxTime).Time(), []byte("Subject: later\r\n\r\nx\r\n")))
-			_, err = Repack(t.Context(), vfs.OS(), p, RepackOptions{Owner: filled.Users[0]})
+			_, err = Repack(t.Context(), vfs.OS(), p, RepackOptions{})
 			require.NoError(t, err)
 			give(t, p)
 			reconstructed(t, s.Store, box)
@@ -174,7 +175,7 @@ func upgradeAsCyrus(t *testing.T, made *realcyrus.Store, box string, from, to Ve
 	out := theirs.Try(t, "reconstruct", nil, "-V", fmt.Sprint(to), box)
 	l, layout := openStore(t, ours)
 	p := placeOf(t, l, layout, box)
-	opts := RepackOptions{Owner: "u000", Seen: seenFile(t, ours, l, layout, "u000")}
+	opts := RepackOptions{Seen: seenFile(t, ours, l, layout, "u000")}
 	_, err := Upgrade(t.Context(), vfs.OS(), p, to, opts)
 	require.NoError(t, err, "%d to %d", from, to)
 	tl, tlayout := openStore(t, theirs)
@@ -190,7 +191,7 @@ func upgradeAsCyrus(t *testing.T, made *realcyrus.Store, box string, from, to Ve
 	give(t, p)
 	realcyrus.Give(t, filepath.Join(ours.Dir, "conf"))
 	sameBytes(t, p.Paths)
-	checkReal(t, p.Paths)
+	checkReal(t, func(o CheckOptions) ([]finding.Finding, error) { return Check(t.Context(), vfs.OS(), p, o) })
 	if to >= 14 {
 		reconstructed(t, ours, box)
 		return
@@ -237,7 +238,12 @@ func describe(t *testing.T, p Place, seen string) (d described) {
 			for r, err := range s.All() {
 				require.NoError(t, err)
 				// Cyrus leaves a mark where it has deleted an annotation.
-				if _, deleted := annotationValue(r.Value); !deleted || path == seen {
+				if path == seen {
+					var s Seen
+					require.NoError(t, s.Decode(r.Value))
+					s.LastRead = 0 // is now
+					d.kept[string(r.Key)] = string(s.Append(nil))
+				} else if _, deleted := annotationValue(r.Value); !deleted {
 					d.kept[string(r.Key)] = string(r.Value)
 				}
 			}

@@ -173,10 +173,10 @@ func (r *repack) elsewhere() error {
 	}
 	if from.HasChecksums() && !r.to.HasChecksums() {
 		h := &r.old.Index.Header
-		r.seen = &seenState{write: true, record: Seen{LastRead: h.now(r.fs), LastUID: h.RecentUID, LastChange: h.RecentTime}}
+		r.seen = &seenState{write: true, record: Seen{LastRead: h.now(r.fs), LastUID: h.RecentUID, LastChange: h.LastAppend}}
 	}
 	if !from.hasHeaderField(hSyncAnnot) && r.to.hasHeaderField(hSyncAnnot) && r.place.Paths.Annotations != "" {
-		r.annotated, err = readAnnotations(r.ctx, r.fs, r.place.Paths.Annotations, r.opts.Owner)
+		r.annotated, err = readAnnotations(r.ctx, r.fs, r.place.Paths.Annotations, r.place.Owner)
 		if errors.Is(err, errOwner) {
 			r.annotated, err = nil, nil
 		}

@@ -53,6 +53,9 @@ func (m *Mailbox) Update(ctx context.Context, do func(tx *Tx) error) error {
 	if err := m.mayChange(); err != nil {
 		return err
 	}
+	if _, err := FinishRepack(ctx, m.fs, m.place, m.opts); err != nil {
+		return writeError("change mailbox", err)
+	}
 	release, err := writeLocks(ctx, m.fs, m.place)
 	if err != nil {
 		return fmt.Errorf("change mailbox: %w", err)
