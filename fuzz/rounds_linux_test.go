@@ -34,9 +34,6 @@ func TestRoundsWithCyrus(t *testing.T) {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel()
 			n := campaign(30, 520)
-			if f == skiplist.Flat {
-				n /= 4
-			}
 			done, ours, theirs := 0, 0, 0
 			for seed := uint64(0); done < n; seed++ {
 				name := cell(f, seed)
