@@ -64,6 +64,7 @@ var mutants = []struct {
 	{planted.LinksNotCompared, harness{"fuzz", "TestCrashImages/skiplist"}},
 	{planted.RecoveryUnsynced, harness{"fuzz", "TestCrashImages/twoskip"}},
 	{planted.DamageAccepted, harness{"skiplist", "TestDamageInTheMiddle"}},
+	{planted.OrderUnasked, harness{"skiplist", "TestOrderOfTheLinks"}},
 	{planted.WriterInode, harness{"fuzz", "TestInterleaved"}},
 	{planted.WriterLockShared, harness{"fuzz", "TestInterleaved"}},
 	{planted.ReaderInode, harness{"fuzz", "TestInterleaved"}},

@@ -3,6 +3,7 @@ package skiplist
 import (
 	"fmt"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/skiplist/internal/codec"
 	"github.com/mailspine/mailspine/skiplist/internal/tree"
@@ -28,7 +29,7 @@ func (db *DB) fittingOrder(st *state) Order {
 // DefaultOrder is the answer if there is none. What a crash leaves is never taken for such a file: the records that have
 // their commit have their own links, in the order in which they were written.
 func (db *DB) linkedOrder(st *state) Order {
-	if db.probing {
+	if db.probing || planted.On(planted.OrderUnasked) {
 		return DefaultOrder
 	}
 	for _, o := range db.orders() {

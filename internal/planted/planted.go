@@ -103,6 +103,8 @@ const (
 	RecoveryUnsynced Switch = "recovery-unsynced"
 	// DamageAccepted lets writers at a damaged file, where recovery cuts off what follows the damage.
 	DamageAccepted Switch = "damage-accepted"
+	// OrderUnasked mends the links of a file that is in another key order than the one asked for.
+	OrderUnasked Switch = "order-unasked"
 )
 
 // Several processes.
