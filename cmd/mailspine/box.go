@@ -33,7 +33,7 @@ func newBoxCommand(use, short, long string, f *boxFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: short,
 		Long: long + "\n\nA MAILBOX is a name, as an administrator sees it, in the store that -C configures; without -C it is the directory\n" +
-			"that holds the files. Nothing is changed. Cyrus's own programs may use the mailbox meanwhile: locks are taken as they take them.",
+			"that holds the files. Nothing is changed, unless the verb says \"writes\". Cyrus's own programs may use the mailbox meanwhile: locks are taken as they take them.",
 		Args: cobra.ArbitraryArgs,
 		RunE: needsCommand,
 	}
@@ -48,8 +48,8 @@ type box struct {
 	// arg is the mailbox as it was given.
 	arg   string
 	place index.Place
-	// owner is the user of the mailbox, "" if unknown.
-	owner string
+	// owner is the user of the mailbox, "" if unknown; seen the database that has what the owner has seen elsewhere.
+	owner, seen string
 	// damage is why Cyrus would not open the mailbox, set by open.
 	damage error
 	// as is who this process has become, nil if it is who it was.
@@ -111,6 +111,8 @@ func (f *boxFlags) newBox(cmd *cobra.Command, s streams, arg string) (b *box, er
 		if rec, err = st.find(v, arg, false); err != nil {
 			return err
 		}
+		// Only a change of version needs it, and refuses if it is not known.
+		b.seen, _ = st.seenFile(v, rec.Name.User(st.opts.Layout.Namespace))
 		return st.filesHere(v, rec)
 	})
 	if err != nil {

@@ -194,7 +194,7 @@ func TestReadme(t *testing.T) {
 		}
 		runDoc(t, strings.Join(fields, " "))
 	}
-	require.Len(t, verbs, 12+17, "all verbs but db create, mailbox rename, delete, setacl and undump, index dump, message cat and message parse")
+	require.Len(t, verbs, 12+18, "all verbs but db create, mailbox rename, delete, setacl and undump, index dump and upgrade, message cat and message parse")
 }
 
 // inTour completes a command of the tour that works on a whole store.

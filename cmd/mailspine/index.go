@@ -27,6 +27,8 @@ func newIndex(s streams) *cobra.Command {
 			Args: cobra.MinimumNArgs(1),
 		}, boxExits("there is no such record"), (*box).printRecords),
 		f.indexCheckCommand(s),
+		f.indexRepackCommand(s),
+		f.indexUpgradeCommand(s),
 		f.command(s, &cobra.Command{
 			Use: "dump MAILBOX", Short: "Print an annotated map of every byte of the index, damage included",
 			Long: "Print a map of cyrus.index, from the first byte to the last: offset, bytes, meaning. Damage is marked with !!. It needs\n" +
