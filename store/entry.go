@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/mailspine/mailspine/internal/journal"
 	"github.com/mailspine/mailspine/internal/locks"
@@ -52,8 +52,17 @@ func placeEntry(rec mboxdb.Record, gone bool) entryPlace {
 	return entryPlace{Name: []byte(rec.Name.DB()), UniqueID: rec.UniqueID, Type: string(rec.Type), Partition: rec.Partition, Gone: gone}
 }
 
-// key tells entries apart.
-func (e *entry) key() string { return e.Op + " " + e.ID }
+// usersKey is the key of entries of these users. An empty one, which stands for the shared mailboxes, counts as any other.
+func usersKey(users []string) string {
+	users = slices.Sorted(slices.Values(users))
+	return "users\x00" + strings.Join(slices.Compact(users), "\x00")
+}
+
+// keyUsers are the users of a key.
+func keyUsers(key string) []string {
+	_, users, _ := strings.Cut(key, "\x00")
+	return strings.Split(users, "\x00")
+}
 
 // encode is the payload of the entry. What would not be read back as it is, is refused: a list may hold any bytes.
 func (e *entry) encode() ([]byte, error) {
@@ -89,94 +98,83 @@ func (s *Store) journal() (*journal.Journal, error) {
 // lockUsers takes the locks of users, and resolves what is pending under them. What cannot be resolved now is logged, and in
 // nobody's way: a change looks at the list and at the places of its mailboxes itself.
 func (s *Store) lockUsers(ctx context.Context, users ...string) (*locks.Held, error) {
-	held, failed, err := s.lockAndResolve(ctx, users...)
+	held, _, failed, err := s.lockAndResolve(ctx, users...)
 	if failed != nil {
 		s.logger.Warn("a change that was interrupted stays so", "error", failed)
 	}
 	return held, err
 }
 
-// lockAndResolve is lockUsers that returns what could not be resolved. An entry may name other users, too: then the locks
-// of all of them are taken anew, because they have an order.
-func (s *Store) lockAndResolve(ctx context.Context, users ...string) (held *locks.Held, failed, err error) {
+// lockAndResolve is lockUsers that returns how many entries it has resolved, and what could not be. An entry may name other
+// users, too: then the locks of all of them are taken anew, because they have an order.
+func (s *Store) lockAndResolve(ctx context.Context, users ...string) (held *locks.Held, resolved int, failed, err error) {
 	for {
 		held, err := locks.InOrder(ctx, s.fs, vfs.Exclusively, s.layout.UserLocks(users...)...)
 		if err != nil {
-			return nil, nil, err
+			return nil, resolved, nil, err
 		}
-		more, failed := s.resolvePending(ctx, users)
+		n, more, failed := s.resolvePending(ctx, users)
+		resolved += n
 		if err := context.Cause(ctx); err != nil {
 			held.Release()
-			return nil, failed, err
+			return nil, resolved, failed, err
 		}
 		if len(more) == 0 {
-			return held, failed, nil
+			return held, resolved, failed, nil
 		}
 		held.Release()
 		users = append(slices.Clip(users), more...)
 	}
 }
 
-// resolvePending resolves all entries whose users are among those given, whose locks the caller holds. It returns the
-// others of entries that name some of them.
-//
-// Whoever looks for entries holds their slots for a moment, and somebody else would then take them for those of a living
-// writer; so one looks at a time. That lock comes after those of the users.
-func (s *Store) resolvePending(ctx context.Context, users []string) (more []string, failed error) {
-	slots, done, err := s.pending(ctx)
+// resolvePending resolves all entries whose users are among those given. It returns how many, and the others of entries that
+// name some of them. The caller holds the locks of the users, so no entry of theirs is that of a living writer.
+func (s *Store) resolvePending(ctx context.Context, users []string) (n int, more []string, failed error) {
+	j := journal.Open(s.fs, s.journalDir())
+	keys, err := j.Keys(ctx)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	defer done()
-	for _, slot := range slots {
-		e, err := decodeEntry(slot.Payload())
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		concerned, others := false, []string(nil)
-		for _, user := range e.Users {
-			if slices.Contains(users, user) {
-				concerned = true
-			} else {
+	for _, key := range keys {
+		var others []string
+		named := keyUsers(key)
+		for _, user := range named {
+			if !slices.Contains(users, user) {
 				others = append(others, user)
 			}
 		}
-		if concerned {
+		switch {
+		case len(others) == len(named):
+			continue
+		case len(others) > 0:
 			more = append(more, others...)
-		}
-		if !concerned || len(others) > 0 {
 			continue
 		}
-		if err = s.resolve(ctx, &e); err == nil {
-			err = slot.Clear(false)
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("finish a %s that was interrupted: %w", e.Op, err))
-		}
+		done, err := s.resolveKey(ctx, j, key)
+		n, failed = n+done, errors.Join(failed, err)
 	}
-	return more, failed
+	return n, more, failed
 }
 
-// pending locks all entries whose writers are gone, until done is called.
-func (s *Store) pending(ctx context.Context) (slots []*journal.Slot, done func(), err error) {
-	dir := s.journalDir()
-	if _, err := s.fs.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, func() {}, nil
-	}
-	turn, err := locks.Acquire(ctx, s.fs, vfs.Exclusively, dir+".lock")
+// resolveKey resolves the entries of one key, the newest first.
+func (s *Store) resolveKey(ctx context.Context, j *journal.Journal, key string) (n int, failed error) {
+	slots, err := j.Pending(ctx, key)
 	if err != nil {
-		return nil, nil, err
+		return 0, err
 	}
-	slots, err = journal.Open(s.fs, dir).Pending(ctx, "")
-	if err != nil {
-		turn.Release()
-		return nil, nil, err
-	}
-	return slots, func() {
-		for _, slot := range slots {
-			slot.Close()
+	for _, slot := range slots {
+		e, err := decodeEntry(slot.Payload())
+		if err == nil {
+			err = s.resolve(ctx, &e)
 		}
-		turn.Release()
-	}, nil
+		if err == nil {
+			err = slot.Clear(false)
+		}
+		if slot.Close(); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("finish a %s that was interrupted: %w", orElse(e.Op, "change"), err))
+			continue
+		}
+		n++
+	}
+	return n, failed
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/journal"
@@ -33,24 +32,21 @@ func (s *Store) Recover(ctx context.Context, dry bool) (r Recovered, err error) 
 	if err != nil {
 		all = append(all, err)
 	}
-	if dry {
-		keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
-		r.Steps, err = len(keys), errors.Join(append(all, err)...)
-		return r, err
-	}
-	pending, err := s.pendingUsers(ctx)
+	keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
 	if err != nil {
 		return r, fmt.Errorf("recover: %w", errors.Join(append(all, err)...))
 	}
-	for _, users := range pending {
-		held, failed, err := s.lockAndResolve(ctx, users...)
+	if dry {
+		r.Steps, keys = len(keys), nil
+	}
+	for _, key := range keys {
+		held, n, failed, err := s.lockAndResolve(ctx, keyUsers(key)...)
 		if held.Release(); err != nil {
 			return r, fmt.Errorf("recover: %w", err)
 		}
+		r.Steps += n
 		if failed != nil {
 			all = append(all, failed)
-		} else {
-			r.Steps++
 		}
 	}
 	if len(all) > 0 {
@@ -81,22 +77,4 @@ func (s *Store) recoverMailboxes(ctx context.Context, dry bool) (n int, err erro
 		n, failed = n+len(found), append(failed, err)
 	}
 	return n, errors.Join(failed...)
-}
-
-// pendingUsers are the users of each entry that is pending.
-func (s *Store) pendingUsers(ctx context.Context) (all [][]string, err error) {
-	slots, done, err := s.pending(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	for _, slot := range slots {
-		e, err := decodeEntry(slot.Payload())
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, e.Users)
-	}
-	slices.SortFunc(all, func(a, b []string) int { return strings.Compare(strings.Join(a, "\x00"), strings.Join(b, "\x00")) })
-	return all, nil
 }

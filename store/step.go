@@ -186,7 +186,7 @@ func (s *Store) make(ctx context.Context, st *step) error {
 	if err != nil {
 		return noSpace(err)
 	}
-	slot, err := j.Take(ctx, e.key(), len(payload))
+	slot, err := j.Take(ctx, usersKey(e.Users), len(payload))
 	if err != nil {
 		return noSpace(err)
 	}
