@@ -174,10 +174,12 @@ func (made *Created) mkdirAll(ctx context.Context, dir string) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
+		// A call that reports an error may have been carried out all the same: only what others have made is not ours.
 		err := made.fs.Mkdir(dir, dirMode)
-		if err == nil {
+		if !errors.Is(err, fs.ErrExist) {
 			made.Dirs = append(made.Dirs, dir)
-		} else if !errors.Is(err, fs.ErrExist) {
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		// Somebody who makes a mailbox beside this one may have made it, and not synced it yet.
@@ -213,10 +215,12 @@ func (made *Created) syncAbove(dir string, dev uint64) error {
 // write makes a file and its bytes durable, but not its name.
 func (made *Created) write(path string, b []byte) error {
 	f, err := made.fs.Open(path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, fileMode)
+	if !errors.Is(err, fs.ErrExist) {
+		made.Files = append(made.Files, path) // also if the call reports an error: it may have been carried out
+	}
 	if err != nil {
 		return err
 	}
-	made.Files = append(made.Files, path)
 	_, err = f.WriteAt(b, 0)
 	if err == nil && !planted.On(planted.BoxCreateUnsynced) {
 		err = f.Sync()

@@ -61,9 +61,11 @@ func config(t testing.TB, fsys vfs.FS) *imapdconf.Config {
 }
 
 // openOn opens the store. Unique ids are the same in every run.
-func openOn(t testing.TB, fsys vfs.FS) (*Store, error) {
+func openOn(t testing.TB, fsys vfs.FS) (*Store, error) { return openWith(config(t, fsys), fsys) }
+
+func openWith(c *imapdconf.Config, fsys vfs.FS) (*Store, error) {
 	n := uint64(0)
-	return Open(ctx, config(t, fsys), Options{FS: fsys, Random: func() uint64 { n = n*6364136223846793005 + 1442695040888963407; return n >> 33 }})
+	return Open(ctx, c, Options{FS: fsys, Random: func() uint64 { n = n*6364136223846793005 + 1442695040888963407; return n >> 33 }})
 }
 
 // deliver puts messages into a mailbox.

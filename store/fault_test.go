@@ -1,0 +1,218 @@
+package store
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/internal/vfs/faultfs"
+	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/skiplist"
+)
+
+// bytesOf is every file of a store, with its content: but for locks, the journals and what is staged, which say nothing of a
+// mailbox.
+func bytesOf(fsys vfs.FS) (map[string]string, error) {
+	all := map[string]string{}
+	err := walk(fsys, "/", func(dir, name string) error {
+		for _, own := range []string{"/conf/lock", "/conf/mailspine", "/spool/stage.", "/spool/mailspine.", "/meta/mailspine."} {
+			if dir == own || strings.HasPrefix(dir, own+"/") {
+				return nil
+			}
+		}
+		b, err := vfs.ReadFile(fsys, dir+"/"+name)
+		all[dir+"/"+name] = fmt.Sprintf("%d %x", len(b), sha256.Sum256(b))
+		return err
+	})
+	return all, err
+}
+
+// differs tells what differs in b from a.
+func differs(a, b map[string]string) string {
+	for _, name := range slices.Sorted(maps.Keys(a)) {
+		if a[name] != b[name] {
+			return name + " is another, or gone"
+		}
+	}
+	for name := range b {
+		if _, ok := a[name]; !ok {
+			return name + " is new"
+		}
+	}
+	return ""
+}
+
+// TestStoreErrno fails every call of every change in turn: a change that failed is invisible, in this process and in the
+// next, one that was made is there; and what is left of either is settled by a recovery.
+func TestStoreErrno(t *testing.T) {
+	errnos := []syscall.Errno{syscall.ENOSPC, syscall.EIO}
+	if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
+		errnos = append(errnos, syscall.EDQUOT, syscall.EROFS, syscall.EFBIG, syscall.EINTR, syscall.EMFILE)
+	}
+	for layout := range layouts {
+		for what, change := range changes {
+			t.Run(layout+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				disk := newDisk(t, layout, simfs.Options{})
+				st := furnish(t, disk)
+				before, err := see(st)
+				require.NoError(t, err)
+				require.NoError(t, st.Close())
+				trial := disk.Kill()
+				st, err = openOn(t, trial)
+				require.NoError(t, err)
+				require.NoError(t, change(st))
+				after, err := see(st)
+				require.NoError(t, err)
+				require.NoError(t, st.Close())
+				cells := 0
+				for i, errno := range errnos {
+					plans := []*faultfs.Plan{{Err: errno, Short: faultfs.Shorts[i%len(faultfs.Shorts)]}, {Err: errno, Mode: faultfs.Onwards, Kinds: faultfs.Modifying}}
+					if errno == syscall.EIO {
+						plans = append(plans, &faultfs.Plan{Err: errno, After: true, Kinds: faultfs.Modifying})
+					}
+					for _, like := range plans {
+						cells += everyCall(t, disk, like, change, before, after)
+					}
+				}
+				t.Logf("%d cells", cells)
+			})
+		}
+	}
+}
+
+func everyCall(t *testing.T, disk *simfs.FS, like *faultfs.Plan, change func(*Store) error, before, after state) (cells int) {
+	step := 1
+	if os.Getenv("MAILSPINE_CAMPAIGN") == "" {
+		step = 3 // a different third for each plan
+	}
+	for n := int(like.Err) % step; ; n += step {
+		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds, After: like.After}
+		copied := disk.Kill()
+		if err := faulty(t, copied, plan, change, before, after); err != nil {
+			t.Fatalf("%v: %v", plan, err)
+		}
+		if !plan.Fired() {
+			return cells
+		}
+		cells++
+	}
+}
+
+// faulty makes a change on a disk that fails as planned, and looks at what is left.
+func faulty(t *testing.T, disk *simfs.FS, plan *faultfs.Plan, change func(*Store) error, before, after state) error {
+	c := config(t, disk)
+	st, err := openWith(c, faultfs.Wrap(disk, plan))
+	if err != nil { // the fault hit the opening
+		plan.Stop()
+		if st, err = openOn(t, disk); err != nil {
+			return err
+		}
+		if err := answered(st, errors.New("not opened"), before, after); err != nil {
+			return err
+		}
+		return st.Close()
+	}
+	answer := change(st)
+	plan.Stop()
+	if err := answered(st, answer, before, after); err != nil {
+		return err
+	}
+	if err := st.Close(); err != nil {
+		return err
+	}
+	if n := disk.OpenFiles(); n > 0 {
+		return fmt.Errorf("%d files are open", n)
+	}
+	next, err := openOn(t, disk)
+	if err != nil {
+		return err
+	}
+	if err := answered(next, answer, before, after); err != nil {
+		return fmt.Errorf("the next process: %w", err)
+	}
+	if _, err := next.Recover(ctx, false); err != nil {
+		return err
+	}
+	if err := answered(next, answer, before, after); err != nil {
+		return fmt.Errorf("after recovery: %w", err)
+	}
+	if err := settled(next); err != nil {
+		return fmt.Errorf("after recovery: %w (the answer was %v)", err, answer)
+	}
+	return next.Close()
+}
+
+// answered fails unless the store is in the state that the answer to a change promises.
+func answered(st *Store, answer error, before, after state) error {
+	now, err := see(st)
+	switch {
+	case err != nil:
+		return err
+	case answer == nil && maps.Equal(now, after), answer != nil && maps.Equal(now, before):
+		return nil
+	case errors.Is(answer, skiplist.ErrCommitUnknown) && maps.Equal(now, after):
+		return nil
+	}
+	return fmt.Errorf("the answer was %v, and there is\n%v", answer, now)
+}
+
+// TestStoreFullDisk tries every change with every number of free blocks, from none on: it is made, or refused with
+// ErrNoSpace, and then every file is byte for byte as it was.
+func TestStoreFullDisk(t *testing.T) {
+	for layout := range layouts {
+		for what, change := range changes {
+			t.Run(layout+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				base := newDisk(t, layout, simfs.Options{})
+				st := furnish(t, base)
+				before, err := see(st)
+				require.NoError(t, err)
+				require.NoError(t, st.Close())
+				refused := 0
+				for keep := int64(0); keep < 200; keep++ {
+					disk := base.Kill()
+					disk.SetCapacity(1<<20, 1<<20)
+					disk.FillUp(keep, keep%2 == 1)
+					bytes, err := bytesOf(disk)
+					require.NoError(t, err)
+					st, err := openOn(t, disk)
+					require.NoError(t, err)
+					if err = change(st); err == nil {
+						disk.FreeUp()
+						_, err = st.Recover(ctx, false)
+						require.NoError(t, err)
+						require.NoError(t, settled(st), "%d blocks", keep)
+						require.NoError(t, st.Close())
+						break
+					}
+					require.ErrorIs(t, err, skiplist.ErrNoSpace)
+					refused++
+					now, err := bytesOf(disk)
+					require.NoError(t, err)
+					require.Empty(t, differs(bytes, now), "with %d blocks free", keep)
+					seen, err := see(st)
+					require.NoError(t, err)
+					require.Equal(t, before, seen)
+					disk.FreeUp()
+					require.NoError(t, change(st), "once there is room")
+					require.NoError(t, settled(st))
+					require.NoError(t, st.Close())
+				}
+				t.Logf("refused with up to %d blocks free", refused)
+				if layout == "uuid" && strings.HasPrefix(what, "delete") {
+					require.Zero(t, refused, "deleting has a reserve")
+				}
+			})
+		}
+	}
+}
