@@ -71,11 +71,7 @@ func openWith(c *imapdconf.Config, fsys vfs.FS) (*Store, error) {
 // deliver puts messages into a mailbox.
 func deliver(t testing.TB, st *Store, mailbox string, count int) {
 	t.Helper()
-	rec, err := st.list.Lookup(ctx, name(mailbox))
-	require.NoError(t, err)
-	at, err := index.PlaceOf(st.layout, rec)
-	require.NoError(t, err)
-	m, err := index.OpenWith(ctx, st.fs, at, index.OpenOptions{Zone: time.UTC})
+	m, err := st.OpenMailbox(ctx, name(mailbox))
 	require.NoError(t, err)
 	require.NoError(t, m.Update(ctx, func(tx *index.Tx) error {
 		for i := range count {
@@ -324,7 +320,7 @@ func TestStoreCrashImages(t *testing.T) {
 				require.NoError(t, settled(st))
 				require.NoError(t, st.Close())
 				trace, n := disk.Trace(), 0
-				samples := max(2, images(120)/(disk.Ops()-from))
+				samples := max(2, images(60)/(disk.Ops()-from))
 				for img := range trace.Images(simfs.Search{Limit: samples, Samples: samples, Seed: 7, From: from}) {
 					n++
 					acked := slices.Contains(img.Marks, "ack")

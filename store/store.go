@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/imapdconf"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
@@ -27,6 +28,8 @@ type Options struct {
 	ReadOnly bool
 	// Progress is told how a long opening of the mailbox list goes on.
 	Progress func(doing string, done, total int64)
+	// Quota keeps the accounts of quota roots. Without it their usage is not moved: see [Moved].
+	Quota index.Participant
 	// Random chooses unique ids.
 	Random func() uint64
 }
