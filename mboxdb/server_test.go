@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -340,9 +341,27 @@ func TestDumpsAgree(t *testing.T) {
 				return l
 			}
 			require.Equal(t, everything(t, l), everything(t, again(all.String())))
-			require.Equal(t, everything(t, l), everything(t, again(cyrus.String())))
+			require.Equal(t, withOneTime(everything(t, l)), everything(t, again(cyrus.String())))
 		})
 	}
+}
+
+var (
+	timeOfRecord = regexp.MustCompile(` M (\d+) A `)
+	idOfRecord   = regexp.MustCompile(`^%\(T \S+ I (\S+) P `)
+)
+
+// withOneTime gives the records by unique id the times of those by name. Cyrus makes them one after the other, at times in
+// two different seconds, and its dump has that of the record by name.
+func withOneTime(all map[string]string) map[string]string {
+	for key, value := range all {
+		id, at := idOfRecord.FindStringSubmatch(value), timeOfRecord.FindString(value)
+		if key[0] != 'N' || id == nil || at == "" {
+			continue
+		}
+		all["I"+id[1]] = timeOfRecord.ReplaceAllLiteralString(all["I"+id[1]], at)
+	}
+	return all
 }
 
 // everything is each key and value of a list.
