@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 
 // layouts are the configurations on which crashes are tried.
 var layouts = map[string]string{
-	"uuid": "mboxlist_db: twoskip\nsync_log: yes\nstatuscache: yes\nreverseacls: yes\n",
+	"uuid": "mboxlist_db: twoskip\npartition-other: /spool2\nsync_log: yes\nstatuscache: yes\nreverseacls: yes\n",
 	"legacy": "mboxlist_db: skiplist\nmailbox_legacy_dirs: yes\nhashimapspool: yes\nfulldirhash: yes\nmetapartition-default: /meta\n" +
 		"metapartition_files: header index cache annotations\npartition-other: /spool2\nmetapartition-other: /meta2\nsync_log: yes\n",
 }
@@ -103,7 +104,7 @@ func see(st *Store) (state, error) {
 			if _, deleted := rec.Name.Deleted(st.layout.Namespace); deleted {
 				label = rec.Name.Parent().String() // without the time
 			}
-			seen[label] = fmt.Sprintf("%s %v %s", rec.UniqueID, rec.ACL, text)
+			seen[label] = fmt.Sprintf("%s %s %v %s", rec.Partition, rec.UniqueID, rec.ACL, text)
 		}
 		return nil
 	})
@@ -142,7 +143,11 @@ func seeOne(st *Store, rec mboxdb.Record) (text string, err error) {
 		if int(e.Record.Size) != len(b) {
 			return "", fmt.Errorf("UID %d has %d bytes, not %d", e.Record.UID, len(b), e.Record.Size)
 		}
-		text += fmt.Sprintf("%d:%x ", e.Record.UID, e.Record.GUID[:3])
+		info, err := st.fs.Stat(p.at.Message(&e.Record))
+		if err != nil {
+			return "", err
+		}
+		text += fmt.Sprintf("%d:%x@%d ", e.Record.UID, e.Record.GUID[:3], info.Mtime.Unix())
 	}
 	return text, nil
 }
@@ -265,10 +270,26 @@ var changes = map[string]func(st *Store) error{
 		_, err := st.Delete(ctx, Deletion{Name: name("user.zoe"), Immediate: true})
 		return err
 	},
+	"move": func(st *Store) error {
+		_, err := st.Rename(ctx, Renaming{From: name("user.alice.a"), To: name("user.alice.a"), Partition: "other"})
+		return err
+	},
+	"move by copies": func(st *Store) error {
+		st.fs = noLinks{st.fs}
+		_, err := st.Rename(ctx, Renaming{From: name("user.alice.a"), To: name("user.alice.a"), Partition: "other"})
+		return err
+	},
 	"setacl": func(st *Store) error {
 		_, err := st.SetACL(ctx, Grant{Name: name("user.alice.a"), Identifier: "bob", Rights: mboxdb.RightLookup})
 		return err
 	},
+}
+
+// noLinks is a file system whose directories are all on different disks.
+type noLinks struct{ vfs.FS }
+
+func (noLinks) Link(old, name string) error {
+	return &os.LinkError{Op: "link", Old: old, New: name, Err: syscall.EXDEV}
 }
 
 // furnish makes the mailboxes that the changes work on.
@@ -348,7 +369,7 @@ func survives(t *testing.T, disk *simfs.FS, before, after state, acked bool) err
 	if _, err := either(st, before, after, acked); err != nil {
 		return fmt.Errorf("before recovery: %w", err)
 	}
-	if _, err := st.Recover(ctx, false); err != nil {
+	if _, err := st.Recover(ctx); err != nil {
 		return err
 	}
 	now, err := either(st, before, after, acked)
@@ -358,7 +379,7 @@ func survives(t *testing.T, disk *simfs.FS, before, after state, acked bool) err
 	if err != nil {
 		return fmt.Errorf("after recovery: %w", err)
 	}
-	if again, err := st.Recover(ctx, false); err != nil || again.Steps > 0 {
+	if again, err := st.Recover(ctx); err != nil || again.Steps > 0 {
 		return fmt.Errorf("the second recovery found %v, %v", again, err)
 	}
 	if _, err := st.Create(ctx, NewMailbox{Name: name("user.alice.later")}); err != nil {
@@ -401,7 +422,7 @@ func survivesTwice(t *testing.T, trace *simfs.Trace, seed string, before, after 
 	if err != nil {
 		return err
 	}
-	if _, err := st.Recover(ctx, false); err != nil {
+	if _, err := st.Recover(ctx); err != nil {
 		return err
 	}
 	if err := st.Close(); err != nil {

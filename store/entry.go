@@ -31,6 +31,8 @@ type entry struct {
 	// Lines are those for the sync log, Names the mailboxes whose cached status goes, by their internal names.
 	Lines []string `json:"lines,omitempty"`
 	Names []string `json:"names,omitempty"`
+	// Pledges are for who keeps the accounts of quota roots.
+	Pledges [][]byte `json:"pledges,omitempty"`
 }
 
 // entryPlace is a mailbox as it lies, or is to lie, in one place. The name is in the spelling of the database, and as bytes,

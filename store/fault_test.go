@@ -140,7 +140,7 @@ func faulty(t *testing.T, disk *simfs.FS, plan *faultfs.Plan, change func(*Store
 	if err := answered(next, answer, before, after); err != nil {
 		return fmt.Errorf("the next process: %w", err)
 	}
-	if _, err := next.Recover(ctx, false); err != nil {
+	if _, err := next.Recover(ctx); err != nil {
 		return err
 	}
 	if err := answered(next, answer, before, after); err != nil {
@@ -189,7 +189,7 @@ func TestStoreFullDisk(t *testing.T) {
 					require.NoError(t, err)
 					if err = change(st); err == nil {
 						disk.FreeUp()
-						_, err = st.Recover(ctx, false)
+						_, err = st.Recover(ctx)
 						require.NoError(t, err)
 						require.NoError(t, settled(st), "%d blocks", keep)
 						require.NoError(t, st.Close())

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/imapdconf"
 	"github.com/mailspine/mailspine/internal/journal"
 )
 
@@ -19,25 +20,45 @@ type Recovered struct {
 	Mailboxes int `json:"mailboxes"`
 }
 
+// Recover is [Store.Recover] for who does nothing else with the store: with nothing pending the mailbox list is not even
+// opened, and need not be there.
+//
+// A dry run counts what is noted, also what others are at.
+func Recover(ctx context.Context, c *imapdconf.Config, o Options, dry bool) (r Recovered, err error) {
+	s, err := newStore(c, o)
+	if err != nil {
+		return r, fmt.Errorf("recover: %w", err)
+	}
+	keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
+	if err == nil && len(keys) > 0 && !dry {
+		if err = s.openList(ctx, c); err == nil {
+			r, err = s.Recover(ctx)
+			return r, errors.Join(err, s.Close())
+		}
+	}
+	n, mailboxErr := s.recoverMailboxes(ctx, dry)
+	r.Mailboxes = n
+	if dry {
+		r.Steps = len(keys)
+	}
+	if err = errors.Join(err, mailboxErr); err != nil {
+		err = fmt.Errorf("recover: %w", err)
+	}
+	return r, err
+}
+
 // Recover finishes or takes back all that processes have left behind that are gone: changes of mailboxes in the journal of
 // the store, and changes in mailboxes in those of the partitions. It may be called at any time, beside whoever uses the
 // store; it takes the locks that the change took. With nothing pending it reads a few heads of files.
-//
-// A dry run counts what is noted, also what others are at.
-func (s *Store) Recover(ctx context.Context, dry bool) (r Recovered, err error) {
+func (s *Store) Recover(ctx context.Context) (r Recovered, err error) {
 	// Mailboxes first: they are known by their paths, which a step may change.
-	mailboxes, err := s.recoverMailboxes(ctx, dry)
-	r.Mailboxes = mailboxes
 	var all []error
-	if err != nil {
+	if r.Mailboxes, err = s.recoverMailboxes(ctx, false); err != nil {
 		all = append(all, err)
 	}
 	keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
 	if err != nil {
-		return r, fmt.Errorf("recover: %w", errors.Join(append(all, err)...))
-	}
-	if dry {
-		r.Steps, keys = len(keys), nil
+		all = append(all, err)
 	}
 	for _, key := range keys {
 		held, n, failed, err := s.lockAndResolve(ctx, keyUsers(key)...)

@@ -142,6 +142,7 @@ func (s *Store) planMove(ctx context.Context, v *mboxdb.View, st *step, rec mbox
 type seen struct {
 	root    string
 	highest uint64
+	usage   index.Usage
 }
 
 // next is the modification sequence of a change of the mailbox as such.
@@ -169,7 +170,8 @@ func (s *Store) look(ctx context.Context, rec mboxdb.Record) (n seen, err error)
 	if file.UniqueID != rec.UniqueID {
 		return n, fmt.Errorf("%s holds the mailbox of the unique id %s: %w", p.at.Messages, file.UniqueID, index.ErrDamaged)
 	}
-	return seen{root: file.QuotaRoot, highest: uint64(header.HighestModSeq)}, nil
+	return seen{root: file.QuotaRoot, highest: uint64(header.HighestModSeq),
+		usage: index.Usage{Bytes: int64(header.QuotaUsed), Messages: int64(header.Exists), AnnotBytes: int64(header.QuotaAnnot)}}, nil
 }
 
 // refresh looks again at the files of mailboxes that stay, now that nobody else has them open: the server need not hold the
@@ -177,7 +179,7 @@ func (s *Store) look(ctx context.Context, rec mboxdb.Record) (n seen, err error)
 func (s *Store) refresh(ctx context.Context, st *step) error {
 	for i := range st.moves {
 		m := &st.moves[i]
-		if !m.hadFiles() || !m.hasFiles() {
+		if !m.hadFiles() {
 			continue
 		}
 		// What a crash has left of changes in the mailbox is known by the path of its index: before that changes it is settled.
@@ -195,7 +197,11 @@ func (s *Store) refresh(ctx context.Context, st *step) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Before.Name, err)
 		}
-		m.QuotaBefore, m.After.FolderModSeq = seen.root, seen.next(m.Before)
+		m.QuotaBefore, m.usage = seen.root, seen.usage
+		if !m.hasFiles() {
+			continue
+		}
+		m.After.FolderModSeq = seen.next(m.Before)
 		for k := range st.puts {
 			if st.puts[k].Record.UniqueID == m.After.UniqueID {
 				st.puts[k].Record.FolderModSeq = m.After.FolderModSeq

@@ -32,11 +32,11 @@ func (s *Store) resolve(ctx context.Context, e *entry) error {
 	}
 	defer names.Release()
 	s.logger.Info("a change that was interrupted is "+map[bool]string{true: "finished", false: "taken back"}[committed], "change", e.Op, "mailboxes", e.Names)
-	return s.settle(ctx, e, committed)
+	if err := s.settle(ctx, e, committed); err != nil {
+		return err
+	}
+	return s.recount(ctx, e)
 }
-
-// finish is resolve for a step that has just been committed, under its locks.
-func (s *Store) finish(ctx context.Context, e *entry) error { return s.settle(ctx, e, true) }
 
 // committed tells whether the list holds the new state. It is only asked for whether others have to hear of it: what
 // becomes of files is decided for each place on its own.

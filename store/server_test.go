@@ -158,10 +158,27 @@ func TestServerUsesOurs(t *testing.T) {
 			require.Equal(t, "0", s.exists("user.alice.z"))
 			require.True(t, moved[0].After.Name.IsZero())
 
+			// To another partition, and back from among the deleted.
+			if k.name == "legacy" {
+				s.append("user.alice.x", 11)
+				_, err = st.Rename(ctx, Renaming{From: name("user.alice.x"), To: name("user.alice.x"), Partition: "other"})
+				require.NoError(t, err)
+				own()
+				require.Equal(t, "2", s.exists("user.alice.x"))
+				s.append("user.alice.x", 12)
+				require.DirExists(t, filepath.Join(srv.Dir, "spool2"))
+			}
+			_, err = st.Rename(ctx, Renaming{From: name(deleted), To: name("user.alice.back")})
+			require.NoError(t, err)
+			own()
+			require.Equal(t, "4", s.exists("user.alice.back"))
+			s.append("user.alice.back", 13)
+
 			checkAll(t, st)
 			require.NoError(t, srv.Stop())
 			out := srv.Try(t, "reconstruct", nil, "-n", "-r", "user", "shared", "DELETED")
 			require.Equal(t, 0, out.Code, out.Stderr)
+			require.Contains(t, out.Stdout, "user.alice.back")
 			for line := range strings.Lines(out.Stdout) {
 				require.NotContains(t, line, ":", "reconstruct finds something to mend")
 			}
@@ -289,4 +306,32 @@ func TestSyncLogAsCyrus(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStatusCache: after a change of ours a real server that caches the answers to STATUS does not answer from its cache.
+func TestStatusCache(t *testing.T) {
+	t.Parallel()
+	realcyrus.NeedServer(t)
+	srv := realcyrus.StartServer(t, kinds[0].options())
+	s := session{t, srv.Dial(t, realcyrus.AdminUser)}
+	s.cmd("CREATE user.zoe")
+	s.cmd("SETACL user.zoe cyrus lrswipkxtecda")
+	s.append("user.zoe", 1)
+	status := func() string {
+		return strings.Join(s.cmd("STATUS user.zoe (MESSAGES UIDNEXT UNSEEN HIGHESTMODSEQ)"), "\n")
+	}
+	require.Contains(t, status(), "MESSAGES 1 UIDNEXT 2")
+	cached := func() string {
+		return srv.Run(t, "cyr_dbtool", filepath.Join(srv.Dir, "conf", "statuscache.db"), "twoskip", "show")
+	}
+	require.Contains(t, cached(), "user.zoe%")
+	st := openReal(t, srv.Store)
+	deliver(t, st, "user.zoe", 2)
+	realcyrus.Give(t, srv.Dir)
+	require.NotContains(t, cached(), "user.zoe%")
+	require.Contains(t, status(), "MESSAGES 3 UIDNEXT 4")
+	require.Contains(t, cached(), "user.zoe%")
+	_, err := st.Delete(ctx, Deletion{Name: name("user.zoe")})
+	require.NoError(t, err)
+	require.NotContains(t, cached(), "user.zoe%")
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/journal"
 	"github.com/mailspine/mailspine/internal/locks"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
@@ -19,9 +20,11 @@ import (
 type Moved struct {
 	// Before and After are its entries in the list; the name of Before is zero if it is new, that of After if it is gone.
 	Before, After mboxdb.Record
-	// QuotaBefore and QuotaAfter are the quota roots that it counts for. Where they differ, the usage that the roots record
-	// is not moved yet: that of a root is set right by a recalculation.
+	// QuotaBefore and QuotaAfter are the quota roots that it counts for. Where they differ, and the store has nobody who
+	// keeps their accounts, the usage that the roots record is to be set right by a recalculation.
 	QuotaBefore, QuotaAfter string
+
+	usage index.Usage // of the mailbox, before
 }
 
 // step is a change that is decided, and not begun.
@@ -177,39 +180,35 @@ func (s *Store) lockNames(ctx context.Context, recs ...mboxdb.Record) (*locks.He
 // Before the commit point an error takes back what was made. After it none is the step's any more: the entry stays, and
 // whoever resolves it goes on.
 func (s *Store) make(ctx context.Context, st *step) error {
-	e := st.entry()
-	payload, err := e.encode()
+	pledged, err := s.pledge(ctx, st)
 	if err != nil {
 		return err
 	}
-	j, err := s.journal()
+	e := st.entry()
+	e.Pledges = pledged.journal()
+	slot, err := s.note(ctx, e)
 	if err != nil {
-		return noSpace(err)
-	}
-	slot, err := j.Take(ctx, usersKey(e.Users), len(payload))
-	if err != nil {
-		return noSpace(err)
+		return noSpace(errors.Join(err, pledged.undo()))
 	}
 	defer slot.Close()
-	if err := slot.Write(payload); err != nil {
-		return noSpace(errors.Join(err, slot.Clear(false)))
-	}
 	undo, err := s.prepare(ctx, st)
 	if err == nil {
 		err = s.list.Apply(ctx, st.puts, st.frees)
 	}
 	if errors.Is(err, skiplist.ErrCommitUnknown) {
+		pledged.leave()
 		return err // which of the two the list has is decided when it is next opened: the entry stays for that
 	}
 	if err != nil {
-		if e := undo(); e != nil {
+		if e := errors.Join(undo(), pledged.undo()); e != nil {
 			s.logger.Error("what was prepared for a change that failed is left for a recovery", "change", st.op, "error", e)
 			return noSpace(err)
 		}
 		return noSpace(errors.Join(err, slot.Clear(false)))
 	}
 	// The list is changed: from here on only a crash ends the step, and what is left to do does not end with ctx.
-	if err := s.finish(context.WithoutCancel(ctx), e); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if err := errors.Join(s.settle(ctx, e, true), pledged.apply(ctx)); err != nil {
 		s.logger.Error("a change was made, and the end of it is left for a recovery", "change", st.op, "error", err)
 		return nil
 	}
@@ -217,6 +216,28 @@ func (s *Store) make(ctx context.Context, st *step) error {
 		s.logger.Warn("the journal entry of a change that was made stays", "change", st.op, "error", err)
 	}
 	return nil
+}
+
+// note writes the journal entry of a step. After an error there is none.
+func (s *Store) note(ctx context.Context, e *entry) (*journal.Slot, error) {
+	payload, err := e.encode()
+	if err != nil {
+		return nil, err
+	}
+	j, err := s.journal()
+	if err != nil {
+		return nil, err
+	}
+	slot, err := j.Take(ctx, usersKey(e.Users), len(payload))
+	if err != nil {
+		return nil, err
+	}
+	if err := slot.Write(payload); err != nil {
+		err = errors.Join(err, slot.Clear(false))
+		slot.Close()
+		return nil, err
+	}
+	return slot, nil
 }
 
 // prepare makes the files of the new state beside those of the old one, and returns what takes them back.
@@ -314,7 +335,7 @@ func (s *Store) link(ctx context.Context, from, to *place) (undo func() error, e
 			}
 			target := filepath.Join(to.dirs[i], name)
 			names = append(names, target)
-			if err := s.fs.Link(filepath.Join(dir, name), target); err != nil {
+			if err := s.linkOrCopy(ctx, filepath.Join(dir, name), target); err != nil {
 				return undo, err
 			}
 		}

@@ -57,30 +57,42 @@ type settings struct {
 
 // Open opens the store that c describes. A mailbox list in an old form is opened for reading only.
 func Open(ctx context.Context, c *imapdconf.Config, o Options) (*Store, error) {
+	s, err := newStore(c, o)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := s.openList(ctx, c); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// newStore is Open without the mailbox list.
+func newStore(c *imapdconf.Config, o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = vfs.OS()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	path, opts := mboxdb.Configured(c)
-	if o.List != "" {
-		path = o.List
-	}
-	opts.DB.FS, opts.DB.Logger, opts.DB.Progress, opts.DB.ReadOnly, opts.DB.Random = o.FS, o.Logger, o.Progress, o.ReadOnly, o.Random
+	_, opts := mboxdb.Configured(c)
 	s := &Store{fs: o.FS, opts: o, logger: o.Logger, layout: opts.Layout}
 	s.config = settings{
 		conversations: c.Bool("conversations"), legacyDirs: c.Bool("mailbox_legacy_dirs"), delayed: c.Enum("delete_mode") != "immediate",
 		mailboxOptions: uint32(c.Int("mailbox_default_options")), annotations: c.Path("annotation_db_path"),
 	}
-	if err := s.configure(c); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+	return s, s.configure(c)
+}
+
+// openList opens the mailbox list.
+func (s *Store) openList(ctx context.Context, c *imapdconf.Config) (err error) {
+	path, opts := mboxdb.Configured(c)
+	if s.opts.List != "" {
+		path = s.opts.List
 	}
-	var err error
-	if s.list, err = mboxdb.Open(ctx, path, opts); err != nil {
-		return nil, err
-	}
-	return s, nil
+	opts.DB.FS, opts.DB.Logger, opts.DB.Progress, opts.DB.ReadOnly, opts.DB.Random = s.fs, s.logger, s.opts.Progress, s.opts.ReadOnly, s.opts.Random
+	s.list, err = mboxdb.Open(ctx, path, opts)
+	return err
 }
 
 // configure finds the other files that changes touch.

@@ -14,11 +14,15 @@ import (
 
 // openStore opens the store for changes, or for what they would be.
 func (st *store) openStore(dry bool) (*mailstore.Store, error) {
+	return mailstore.Open(st.ctx, st.config, st.storeOptions(dry))
+}
+
+func (st *store) storeOptions(dry bool) mailstore.Options {
 	o := mailstore.Options{Logger: st.opts.DB.Logger, ReadOnly: dry, Progress: st.opts.DB.Progress}
 	if st.fileGiven {
 		o.List = st.path
 	}
-	return mailstore.Open(st.ctx, st.config, o)
+	return o
 }
 
 // change opens the store, lets do change it, and prints what came of it, also of what was done before an error.

@@ -31,13 +31,8 @@ func newRecover(s streams) *cobra.Command {
 	f.add(c.Flags())
 	dryFlag(c, &dry)
 	return f.storeCommand(s, c, writeExits(""), func(st *store, _ []string) (err error) {
-		store, err := st.openStore(dry)
-		if err != nil {
-			return err
-		}
+		done, err := mailstore.Recover(st.ctx, st.config, st.storeOptions(false), dry)
 		st.line.Clear()
-		defer func() { err = errors.Join(err, store.Close()) }()
-		done, err := store.Recover(st.ctx, dry)
 		did := "finished or undone"
 		if dry {
 			did = "to finish or to undo"
