@@ -177,7 +177,7 @@ func (r *repack) convertRecord(p *pass, rec *Record) error {
 // needsMessage tells whether the cache record of a message is made anew, and whether there is no way around it.
 func (r *repack) needsMessage(rec *Record) (parse, must bool) {
 	from := r.old.Index.Version()
-	if from < versionChecksums && r.to >= versionChecksums {
+	if from < versionChecksums && r.to >= versionChecksums || from < versionGUID && r.to >= versionGUID {
 		return true, true // it has no GUID, or no time of the Date header
 	}
 	// Later versions of the index leave the number of lines to the cache.
@@ -212,10 +212,10 @@ func (r *repack) parseMessage(p *pass, rec *Record) (bool, error) {
 		return false, nil
 	}
 	p.cache = m.AppendCache(p.cache[:0])
-	rec.CacheVersion = message.CacheVersion
+	rec.CacheVersion, rec.GUID = message.CacheVersion, m.GUID
 	if !r.old.Index.Version().HasChecksums() && r.to.HasChecksums() {
 		sent, gm := m.Dates(rec.InternalDate.Unix(), r.zone())
-		rec.GUID, rec.HeaderSize = m.GUID, uint32(m.HeaderSize)
+		rec.HeaderSize = uint32(m.HeaderSize)
 		rec.SentDate, rec.GMTime = Seconds(uint32(sent)), Seconds(uint32(gm))
 	}
 	return true, nil

@@ -102,10 +102,17 @@ func (w *writer) forget(ctx context.Context) (all []Recovered, err error) {
 	slots, err := w.journal.Pending(ctx, w.place.Paths.Index)
 	for _, s := range slots {
 		e := &entry{}
-		if err == nil {
+		p, repack, problem := decodeRepackEntry(s.Payload())
+		switch {
+		case err != nil:
+		case problem != nil:
+			err = problem
+		case repack:
+			err = forgetRepack(w.fs, p)
+		default:
 			err = e.decode(s.Payload())
 		}
-		if err == nil && w.settle(ctx, e) {
+		if err == nil && (repack || w.settle(ctx, e)) {
 			err = s.Clear(false)
 			all = append(all, Recovered{Path: s.Key(), Outcome: Overtaken})
 		}
@@ -142,8 +149,15 @@ func (w *writer) recover(ctx context.Context) (all []Recovered, err error) {
 // if it is the one before, it is undone; if it is neither, somebody else has gone on.
 func (w *writer) resolve(ctx context.Context, s *journal.Slot) (Recovered, error) {
 	r := Recovered{Path: w.place.Paths.Index, Outcome: Overtaken}
+	p, repack, err := decodeRepackEntry(s.Payload())
+	if err == nil && repack {
+		return r, w.resolveRepack(ctx, s, p, &r)
+	}
 	e := &entry{}
-	if err := e.decode(s.Payload()); err != nil {
+	if err == nil {
+		err = e.decode(s.Payload())
+	}
+	if err != nil {
 		return r, fmt.Errorf("%s: %w", w.journal.Dir(), err)
 	}
 	if w.info.Ino == e.ino {

@@ -56,9 +56,10 @@ const (
 // Repack writes index and caches of a mailbox anew, without the records of messages whose files are to be removed and
 // without what is left over in the caches, and then removes those files. Everybody else waits until it is done.
 //
-// What a crash leaves, step by step. [FinishRepack], and the next repack, take all of it back or bring it to its end; to
-// Cyrus each line is a whole mailbox, as it trusts no cache record with a wrong checksum and parses the message instead.
+// What a crash leaves, step by step. [Recover], [RecoverJournal], the next change and the next repack take all of it back or
+// bring it to its end; to Cyrus each line is a whole mailbox, as it trusts no cache record with a wrong checksum and parses the message instead.
 //
+//	entry in the journal, sync                                the old mailbox
 //	write, sync, compare cyrus.index.NEW, cyrus.cache.NEW     the old mailbox
 //	link cyrus.index.OLD to cyrus.index, sync directories     the old mailbox
 //	version change: add to annotations and seen database      the old mailbox, in which they mean nothing
@@ -68,6 +69,8 @@ const (
 //	unlink message files, sync                                the new mailbox, and some of the files
 //	remove annotations that are fields now                    the new mailbox
 //	unlink cyrus.index.OLD, sync                              the new mailbox
+//
+//	clear the entry                                           the new mailbox
 //
 // Space for all that is written is reserved before the first byte of it. After an error all is as it was, unless that
 // error is a *[vfs.NotDurableError]: then the new index may be in place or not, each of them right, and FinishRepack goes
@@ -269,25 +272,43 @@ func (r *repack) outputs() (all []*output) {
 	return all
 }
 
-// perform writes the new files and puts them in place.
+// perform writes the new files and puts them in place, with an entry in the journal as long as there is anything to
+// finish or to take back.
 func (r *repack) perform() error {
-	err := errors.Join(r.prepare(), r.close())
+	slot, err := r.note()
+	if err != nil {
+		return err
+	}
+	clean, err := r.replace()
+	if slot != nil {
+		if clean {
+			_ = slot.Clear(false) // an entry that stays finds nothing to do
+		}
+		slot.Close()
+	}
+	return err
+}
+
+// replace does it, and tells whether nothing is left to finish or to take back.
+func (r *repack) replace() (clean bool, err error) {
+	err = errors.Join(r.prepare(), r.close())
 	committed := false
 	if err == nil {
 		committed, err = r.commit()
 	}
 	if err != nil && !committed {
 		if planted.On(planted.RepackLeftBehind) {
-			return err
+			return true, err
 		}
-		return errors.Join(err, takeBack(r.ctx, r.fs, r.place))
+		back := takeBack(r.ctx, r.fs, r.place)
+		return back == nil, errors.Join(err, back)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	// The repack is done. What follows only clears away.
 	r.done.Unfinished = finishRepack(context.WithoutCancel(r.ctx), r.fs, r.place)
-	return nil
+	return r.done.Unfinished == nil, nil
 }
 
 // prepare does all that comes before the commit.
