@@ -95,6 +95,13 @@ var mutants = []struct {
 	{planted.RepackCachesFirst, harness{"index", "TestRepackCrash"}},
 	{planted.RepackOldEarly, harness{"index", "TestRepackCrash"}},
 	{planted.RepackLeftBehind, harness{"index", "TestRepackFaults"}},
+	{planted.StepUnnoted, harness{"store", "TestStoreCrashImages/uuid/create"}},
+	{planted.StepLinksUnsynced, harness{"store", "TestStoreCrashImages/legacy/rename"}},
+	{planted.StepListUnasked, harness{"store", "TestStoreCrashImages/uuid/create"}},
+	{planted.StepClearedEarly, harness{"store", "TestStoreCrashImages/legacy/rename"}},
+	{planted.StepUndoSkipped, harness{"store", "TestStoreErrno/legacy/rename"}},
+	{planted.PutUnchecked, harness{"mboxdb", "TestApply"}},
+	{planted.LogLineSwallowed, harness{"store", "TestSyncLog"}},
 }
 
 // harness is a test that runs by itself in a process of its own: a bug may make it hang, panic, or leave locks behind.
@@ -187,7 +194,7 @@ func (h harness) run(t *testing.T, binaries map[string]string, bug planted.Switc
 	if bug == "" {
 		args = append(args, "-test.v") // to see that there is such a test
 	}
-	if h.pkg != "fuzz" && h.pkg != "internal/vfs" {
+	if h.pkg != "fuzz" && h.pkg != "internal/vfs" && h.pkg != "store" {
 		args = append(args, "-rapid.nofailfile", "-rapid.shrinktime=1s")
 	}
 	cmd := exec.CommandContext(ctx, binaries[h.pkg], args...)

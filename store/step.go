@@ -11,6 +11,7 @@ import (
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/journal"
 	"github.com/mailspine/mailspine/internal/locks"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
@@ -208,6 +209,9 @@ func (s *Store) make(ctx context.Context, st *step) error {
 	}
 	// The list is changed: from here on only a crash ends the step, and what is left to do does not end with ctx.
 	ctx = context.WithoutCancel(ctx)
+	if planted.On(planted.StepClearedEarly) {
+		_ = slot.Clear(true)
+	}
 	if err := errors.Join(s.settle(ctx, e, true), pledged.apply(ctx)); err != nil {
 		s.logger.Error("a change was made, and the end of it is left for a recovery", "change", st.op, "error", err)
 		return nil
@@ -232,6 +236,9 @@ func (s *Store) note(ctx context.Context, e *entry) (*journal.Slot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if planted.On(planted.StepUnnoted) {
+		return slot, nil
+	}
 	if err := slot.Write(payload); err != nil {
 		err = errors.Join(err, slot.Clear(false))
 		slot.Close()
@@ -246,6 +253,9 @@ func (s *Store) prepare(ctx context.Context, st *step) (undo func() error, err e
 	undo = func() error {
 		var all []error
 		for _, u := range slices.Backward(undos) {
+			if planted.On(planted.StepUndoSkipped) {
+				continue
+			}
 			all = append(all, u())
 		}
 		return errors.Join(all...)
@@ -341,6 +351,9 @@ func (s *Store) link(ctx context.Context, from, to *place) (undo func() error, e
 		}
 	}
 	for _, dir := range to.distinct() {
+		if planted.On(planted.StepLinksUnsynced) {
+			continue
+		}
 		if err := s.fs.SyncDir(dir); err != nil {
 			return undo, err
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mailspine/mailspine/internal/locks"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 )
 
@@ -70,7 +71,7 @@ func (l *syncLog) append(ctx context.Context, path, text string) (err error) {
 		if _, err := f.ReadAt(last[:], info.Size-1); err != nil {
 			return err
 		}
-		if last[0] != '\n' {
+		if last[0] != '\n' && !planted.On(planted.LogLineSwallowed) {
 			text = "\n" + text
 		}
 	}

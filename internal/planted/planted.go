@@ -190,3 +190,21 @@ const (
 	// RepackLeftBehind leaves the new files of a repack that failed.
 	RepackLeftBehind Switch = "repack-left-behind"
 )
+
+// Changes of whole mailboxes (package store).
+const (
+	// StepUnnoted begins a change of mailboxes without an entry in the journal.
+	StepUnnoted Switch = "step-unnoted"
+	// StepLinksUnsynced changes the list before the names of files in the new directory are durable.
+	StepLinksUnsynced Switch = "step-links-unsynced"
+	// StepListUnasked removes the files in every place that a change names, whatever the list holds.
+	StepListUnasked Switch = "step-list-unasked"
+	// StepClearedEarly clears the entry before the files of the old state are gone.
+	StepClearedEarly Switch = "step-cleared-early"
+	// StepUndoSkipped leaves what was prepared for a change that failed, and clears the entry.
+	StepUndoSkipped Switch = "step-undo-skipped"
+	// PutUnchecked writes what was decided on a list that has changed meanwhile.
+	PutUnchecked Switch = "put-unchecked"
+	// LogLineSwallowed writes to the sync log behind a line that another writer could not end.
+	LogLineSwallowed Switch = "log-line-swallowed"
+)
