@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -294,4 +295,69 @@ func (d *described) forgive(ours described, from, to Version) {
 			d.header.SyncAnnot = ours.header.SyncAnnot
 		}
 	}
+}
+
+// TestRepackWhileCyrusWorks repacks a mailbox again and again while a client appends, flags and expunges over IMAP.
+func TestRepackWhileCyrusWorks(t *testing.T) {
+	realcyrus.NeedServer(t)
+	t.Parallel()
+	s := realcyrus.StartServer(t, realcyrus.Options{})
+	filled := s.Fill(t, 1, 1, 4, 5)
+	box := filled.Mailboxes[0]
+	c := s.Dial(t, filled.Users[0])
+	l, layout := openStore(t, s.Store)
+	p := placeOf(t, l, layout, box)
+	give(t, p)
+	realcyrus.Give(t, filepath.Join(s.Dir, "conf"))
+	var stop atomic.Bool
+	repacks := make(chan int, 1)
+	go func() {
+		n := 0
+		for ; !stop.Load(); n++ {
+			done, err := Repack(t.Context(), vfs.OS(), p, RepackOptions{})
+			if err == nil {
+				err = done.Unfinished
+			}
+			if err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		repacks <- n
+	}()
+	expunged := 0
+	_, err := c.Cmd("SELECT INBOX")
+	require.NoError(t, err)
+	before := len(imapUIDs(t, c))
+	const rounds = 60
+	for i := range rounds {
+		require.NoError(t, c.Append("INBOX", `\Flagged`, Seconds(boxTime).Time(), boxMessage(UID(i+1))))
+		_, err := c.Cmd(`STORE * +FLAGS (\Seen Number%d)`, i%5)
+		require.NoError(t, err)
+		if i%3 == 0 {
+			_, err = c.Cmd(`STORE 1 +FLAGS (\Deleted)`)
+			require.NoError(t, err)
+			_, err = c.Cmd("EXPUNGE")
+			require.NoError(t, err)
+			expunged++
+		}
+	}
+	stop.Store(true)
+	n := <-repacks
+	t.Logf("%d repacks during %d appends", n, rounds)
+	require.Greater(t, n, 3)
+	require.Len(t, imapUIDs(t, c), before+rounds-expunged)
+	checkReal(t, func(o CheckOptions) ([]finding.Finding, error) { return Check(t.Context(), vfs.OS(), p, o) })
+	reconstructed(t, s.Store, box)
+}
+
+func imapUIDs(t *testing.T, c *realcyrus.Client) (uids []string) {
+	lines, err := c.Cmd("UID SEARCH ALL")
+	require.NoError(t, err)
+	for _, l := range lines {
+		if words := strings.Fields(l); len(words) > 0 && words[0] == "SEARCH" {
+			uids = append(uids, words[1:]...)
+		}
+	}
+	return uids
 }

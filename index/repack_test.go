@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -379,7 +380,7 @@ func TestRepackCrash(t *testing.T) {
 func repackCrash(t *testing.T, from, to Version, search simfs.Search) {
 	fsys := simfs.New(simfs.Options{})
 	p := farPlace()
-	makeBox(t, fsys, p, from, 13)
+	makeBox(t, fsys, p, from, 9)
 	if from != to && to != 0 && from < 17 {
 		addAnnotations(t, fsys, p, from)
 		syncAll(t, fsys, "/")
@@ -510,13 +511,17 @@ func TestRepackFaults(t *testing.T) {
 		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
 			t.Run(fmt.Sprintf("%d to %d, %v", c.from, c.to, errno), func(t *testing.T) {
 				t.Parallel()
-				repackFaults(t, c.from, c.to, errno)
+				repackFaults(t, c.from, c.to, &faultfs.Plan{Err: errno})
+				repackFaults(t, c.from, c.to, &faultfs.Plan{Err: errno, Mode: faultfs.Onwards})
+				if errno == syscall.EIO {
+					repackFaults(t, c.from, c.to, &faultfs.Plan{Err: errno, After: true})
+				}
 			})
 		}
 	}
 }
 
-func repackFaults(t *testing.T, from, to Version, errno syscall.Errno) {
+func repackFaults(t *testing.T, from, to Version, like *faultfs.Plan) {
 	p := farPlace()
 	base := simfs.New(simfs.Options{})
 	makeBox(t, base, p, from, 7)
@@ -525,40 +530,96 @@ func repackFaults(t *testing.T, from, to Version, errno syscall.Errno) {
 		syncAll(t, base, "/")
 	}
 	before, files := readBox(t, base, p, ""), contents(t, base)
-	for _, mode := range []faultfs.Mode{faultfs.Once, faultfs.Onwards} {
-		for n, fired := 0, true; fired; n++ {
-			fsys := base.Kill()
-			short := faultfs.Half
-			if mode != faultfs.Once {
-				short = faultfs.ThreeBytes // a database refuses a head that is half written and cannot be restored
-			}
-			plan := &faultfs.Plan{N: n, Err: errno, Mode: mode, Short: short, Kinds: faultfs.Modifying | faultfs.Stat | faultfs.Open | faultfs.Read}
-			why := fmt.Sprintf("%v at call %d", mode, n)
-			done, err := repackTo(t.Context(), faultfs.Wrap(fsys, plan), p, to, boxOptions)
-			fired = plan.Fired()
-			var unsure *vfs.NotDurableError
-			switch {
-			case err == nil: // there was no fault, or none that matters, or only clearing away has failed
-				require.NotNil(t, done, why)
-			case mode == faultfs.Once && !errors.As(err, &unsure):
-				requireSameFiles(t, files, contents(t, fsys), why)
-			default:
-				require.ErrorIs(t, err, errno, why)
-			}
-			require.Equal(t, before, readBox(t, fsys, p, why), why)
-			_, err = FinishRepack(t.Context(), fsys, p, OpenOptions{})
-			require.NoError(t, err, why)
-			require.Equal(t, before, readBox(t, fsys, p, why), why)
-			_, err = repackTo(t.Context(), fsys, p, to, boxOptions)
-			require.NoError(t, err, why)
-			require.Equal(t, before, readBox(t, fsys, p, why), why)
-			end := to
-			if to == 0 {
-				end = from
-			}
-			requireWhole(t, fsys, p, end, why)
-		}
+	end := to
+	if to == 0 {
+		end = from
 	}
+	like.Short = faultfs.Half
+	if like.Mode != faultfs.Once {
+		like.Short = faultfs.ThreeBytes // a database refuses a head that is half written and cannot be restored
+	}
+	like.Kinds = faultfs.Modifying | faultfs.Stat | faultfs.Open | faultfs.Read
+	for n, fired := 0, true; fired; n++ {
+		fsys := base.Kill()
+		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds, After: like.After}
+		why := plan.String()
+		done, err := repackTo(t.Context(), faultfs.Wrap(fsys, plan), p, to, boxOptions)
+		fired = plan.Fired()
+		var unsure *vfs.NotDurableError
+		switch {
+		case err == nil: // there was no fault, or none that matters, or only clearing away has failed
+			require.NotNil(t, done, why)
+		case like.Mode == faultfs.Once && !errors.As(err, &unsure):
+			require.ErrorIs(t, err, like.Err, why)
+			requireSameFiles(t, files, contents(t, fsys), why)
+		default:
+			require.ErrorIs(t, err, like.Err, why)
+		}
+		require.Equal(t, before, readBox(t, fsys, p, why), why)
+		finishSomehow(t, fsys, p, n, why)
+		require.Equal(t, before, readBox(t, fsys, p, why), why)
+		_, err = repackTo(t.Context(), fsys, p, to, boxOptions)
+		require.NoError(t, err, why)
+		require.Equal(t, before, readBox(t, fsys, p, why), why)
+		requireWhole(t, fsys, p, end, why)
+	}
+}
+
+// TestRepackMemory repacks a large mailbox: what it needs of memory does not grow with it.
+func TestRepackMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes a large mailbox")
+	}
+	dir := t.TempDir()
+	p := PlaceIn(dir)
+	p.Journal = ""
+	const n = 60_000
+	makeLargeBox(t, p, n)
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	most, calls := uint64(0), 0
+	began := time.Now()
+	done, err := Repack(t.Context(), vfs.OS(), p, RepackOptions{Progress: func(string, int64, int64) {
+		if calls++; calls%16 == 0 {
+			runtime.GC()
+			runtime.ReadMemStats(&now)
+			most = max(most, now.HeapAlloc)
+		}
+	}})
+	require.NoError(t, err)
+	require.NoError(t, done.Unfinished)
+	require.EqualValues(t, n, done.Records)
+	require.Greater(t, calls, 100)
+	t.Logf("%d records in %v; %d bytes at most", n, time.Since(began), int64(most)-int64(before.HeapAlloc))
+	require.Less(t, int64(most)-int64(before.HeapAlloc), int64(4<<20))
+}
+
+// makeLargeBox makes a mailbox without message files, all of whose records are the same message.
+func makeLargeBox(t *testing.T, p Place, n int) {
+	hf := newbox.HeaderFile
+	write(t, vfs.OS(), p.Paths.Header, hf.Append(nil))
+	caches := [2][]byte{{0, 0, 0, 0}}
+	rec := boxRecord(t, 1, 17, &caches)
+	cache := caches[0]
+	if len(cache) == 4 {
+		cache = append([]byte{0, 0, 0, 0}, caches[1]...)
+	}
+	rec.Flags, rec.UserFlags = 0, UserFlags{}
+	h := NewHeader(17)
+	h.UIDValidity, h.NumRecords, h.LastUID, h.HighestModSeq = 7, uint32(n), UID(n), ModSeq(n)+100
+	var records []byte
+	size := len(cache) - int(rec.CacheOffset)
+	for i := range n {
+		rec.UID = UID(i + 1)
+		if i > 0 {
+			rec.CacheOffset = Offset(len(cache))
+			cache = append(cache, cache[4:4+size]...)
+		}
+		records = rec.Append(records, 17)
+	}
+	write(t, vfs.OS(), p.Paths.Index, append(h.Append(nil), records...))
+	write(t, vfs.OS(), p.Paths.Cache, cache)
 }
 
 // requireSameFiles compares all files but the databases beside the mailbox and the journal: what was put into them and
