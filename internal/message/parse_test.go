@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mailspine/mailspine/internal/bounded"
+
+	"github.com/mailspine/mailspine/internal/message/corpus"
 )
 
 // summary is all that a message derives to, for comparisons.
@@ -27,26 +29,26 @@ func summary(m *Message) string {
 // TestChunks checks that it does not matter in what pieces a message comes, nor what the parser did before.
 func TestChunks(t *testing.T) {
 	reused := &Parser{}
-	for _, s := range corpus(150) {
-		if len(s.text) > 50_000 {
+	for _, s := range corpus.Messages(150) {
+		if len(s.Text) > 50_000 {
 			continue
 		}
-		m, err := (&Parser{}).ParseAt(strings.NewReader(s.text), int64(len(s.text)))
-		require.NoError(t, err, s.name)
+		m, err := (&Parser{}).ParseAt(strings.NewReader(s.Text), int64(len(s.Text)))
+		require.NoError(t, err, s.Name)
 		want := summary(m)
 		small := &Parser{in: window{buf: make([]byte, 16)}}
 		for what, r := range map[string]io.Reader{
-			"bytes": iotest.OneByteReader(strings.NewReader(s.text)), "halves": iotest.HalfReader(strings.NewReader(s.text)),
-			"error with data": iotest.DataErrReader(strings.NewReader(s.text)),
+			"bytes": iotest.OneByteReader(strings.NewReader(s.Text)), "halves": iotest.HalfReader(strings.NewReader(s.Text)),
+			"error with data": iotest.DataErrReader(strings.NewReader(s.Text)),
 		} {
 			m, err := reused.Parse(r)
-			require.NoError(t, err, s.name)
-			require.Equal(t, want, summary(m), "%s: %s", s.name, what)
+			require.NoError(t, err, s.Name)
+			require.Equal(t, want, summary(m), "%s: %s", s.Name, what)
 		}
 		// A window of 16 bytes slides all the time.
-		m, err = small.ParseAt(strings.NewReader(s.text), int64(len(s.text)))
-		require.NoError(t, err, s.name)
-		require.Equal(t, want, summary(m), "%s: small window", s.name)
+		m, err = small.ParseAt(strings.NewReader(s.Text), int64(len(s.Text)))
+		require.NoError(t, err, s.Name)
+		require.Equal(t, want, summary(m), "%s: small window", s.Name)
 	}
 }
 
@@ -226,9 +228,9 @@ func TestZone(t *testing.T) {
 
 // FuzzParse checks that whatever comes is parsed, alike in any pieces, and that all offsets are inside the message.
 func FuzzParse(f *testing.F) {
-	for _, s := range corpus(50) {
-		if len(s.text) < 4000 {
-			f.Add([]byte(s.text))
+	for _, s := range corpus.Messages(50) {
+		if len(s.Text) < 4000 {
+			f.Add([]byte(s.Text))
 		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

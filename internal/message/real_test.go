@@ -9,11 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailspine/mailspine/internal/message/corpus"
 	"github.com/mailspine/mailspine/internal/realcyrus"
 )
 
 // realRecords lets Cyrus's reconstruct find the messages in a mailbox, and reads what it wrote.
-func realRecords(t *testing.T, list []sample, zone string) []realRecord {
+func realRecords(t *testing.T, list []corpus.Sample, zone string) []realRecord {
 	t.Helper()
 	realcyrus.NeedServer(t)
 	server := realcyrus.StartServer(t, realcyrus.Options{})
@@ -28,7 +29,7 @@ func realRecords(t *testing.T, list []sample, zone string) []realRecord {
 	dir := strings.TrimSpace(server.Run(t, "mbpath", "user.mime"))
 	for i, s := range list {
 		name := filepath.Join(dir, fmt.Sprintf("%d.", i+1))
-		if err := os.WriteFile(name, []byte(s.text), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte(s.Text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Chtimes(name, time.Time{}, time.Unix(internalDate, 0)); err != nil {
@@ -103,20 +104,20 @@ const dateException = "+0100\xdd0"
 var damagedExceptions = map[string]string{"cp037?": "=?cp037?", "hz-gb-2312?": "hz-gb-2312?q?~x", "iso-2022-jp?": "iso-2022-jp?q?=1B$BF|=1B(EF|=1B(B"}
 
 // exception returns why a message may differ.
-func exception(s sample) (key, reason string) {
+func exception(s corpus.Sample) (key, reason string) {
 	for key, reason := range exceptions {
-		if strings.Contains(s.text, key) {
+		if strings.Contains(s.Text, key) {
 			return key, reason
 		}
 	}
-	if strings.HasPrefix(s.name, "generated") {
+	if strings.HasPrefix(s.Name, "generated") {
 		for part, key := range damagedExceptions {
-			if strings.Contains(s.text, part) {
+			if strings.Contains(s.Text, part) {
 				return key, exceptions[key]
 			}
 		}
 	}
-	m, err := (&Parser{}).Parse(strings.NewReader(s.text))
+	m, err := (&Parser{}).Parse(strings.NewReader(s.Text))
 	switch {
 	case err != nil:
 	case m.Limited != "":
@@ -138,24 +139,24 @@ func generatedCount() int {
 // TestAsCyrus compares all records of the corpus with those of the real Cyrus. With -rewrite it also records them, for
 // the tests that go without Cyrus.
 func TestAsCyrus(t *testing.T) {
-	list := corpus(generatedCount())
+	list := corpus.Messages(generatedCount())
 	real := realRecords(t, list, "UTC")
 	p, differing := &Parser{}, map[string]int{}
 	for i, s := range list {
 		if real[i].cache == nil {
-			t.Errorf("%s: Cyrus has no record", s.name)
+			t.Errorf("%s: Cyrus has no record", s.Name)
 			continue
 		}
-		wrong := compare(p, s.text, real[i])
+		wrong := compare(p, s.Text, real[i])
 		if wrong == "" {
 			continue
 		}
 		key, reason := exception(s)
-		if m, err := p.Parse(strings.NewReader(s.text)); err != nil || m.Limited == "" && !m.Unsure() && key != dateException {
-			t.Errorf("%s: it differs, and Unsure does not tell", s.name)
+		if m, err := p.Parse(strings.NewReader(s.Text)); err != nil || m.Limited == "" && !m.Unsure() && key != dateException {
+			t.Errorf("%s: it differs, and Unsure does not tell", s.Name)
 		}
 		if differing[key]++; reason == "" && differing[key] < 20 {
-			t.Errorf("%s: %.300q\n  %s", s.name, s.text, wrong)
+			t.Errorf("%s: %.300q\n  %s", s.Name, s.Text, wrong)
 		}
 	}
 	for key := range exceptions {
@@ -176,12 +177,12 @@ func TestFieldsAsCyrus(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	var list []sample
-	for i, text := range fieldMessages("Date", dates) {
-		list = append(list, sample{fmt.Sprint(i), text})
+	var list []corpus.Sample
+	for i, text := range corpus.DateMessages() {
+		list = append(list, corpus.Sample{Name: fmt.Sprint(i), Text: text})
 	}
 	for i, r := range realRecords(t, list, zoneName) {
-		m, err := (&Parser{}).Parse(strings.NewReader(list[i].text))
+		m, err := (&Parser{}).Parse(strings.NewReader(list[i].Text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +191,7 @@ func TestFieldsAsCyrus(t *testing.T) {
 		}
 		sent, gm := m.Dates(internalDate, zone)
 		if uint32(sent) != r.sent || uint32(gm) != r.gm {
-			t.Errorf("%q: got sentdate %d and gmtime %d, Cyrus has %d and %d", list[i].text, sent, gm, r.sent, r.gm)
+			t.Errorf("%q: got sentdate %d and gmtime %d, Cyrus has %d and %d", list[i].Text, sent, gm, r.sent, r.gm)
 		}
 		want := fmt.Sprintf("UID:%08d   INT_DATE:%d SENTDATE:%d ", i+1, internalDate, uint32(sent))
 		more := []string{fmt.Sprintf(" SIZE:%-6d", m.Size), fmt.Sprintf("HDRSIZE:%-6d ", m.HeaderSize), fmt.Sprintf("CACHEVER:%d GUID:%x ", CacheVersion, m.GUID)}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/message/corpus"
 )
 
 var rewrite = flag.Bool("rewrite", false, "record what the real Cyrus derives from the corpus")
@@ -96,15 +98,15 @@ var shown = map[string]bool{
 }
 
 // checksums is the line of a message.
-func checksums(s sample, r realRecord) string {
-	return fmt.Sprintf("%s %08x %d %d %d %08x\n", s.name, crc32.ChecksumIEEE([]byte(s.text)), r.sent, r.gm, r.headerSize, CacheCRC(r.cache))
+func checksums(s corpus.Sample, r realRecord) string {
+	return fmt.Sprintf("%s %08x %d %d %d %08x\n", s.Name, crc32.ChecksumIEEE([]byte(s.Text)), r.sent, r.gm, r.headerSize, CacheCRC(r.cache))
 }
 
 // describe shows a message and its records.
-func describe(s sample, r realRecord) string {
+func describe(s corpus.Sample, r realRecord) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "== %s\n", s.name)
-	for line := range strings.Lines(s.text) {
+	fmt.Fprintf(&b, "== %s\n", s.Name)
+	for line := range strings.Lines(s.Text) {
 		fmt.Fprintf(&b, "| %q\n", line)
 	}
 	fmt.Fprintf(&b, "guid %x\nsize %d, header %d, sentdate %d, gmtime %d\n", r.guid, r.size, r.headerSize, r.sent, r.gm)
@@ -122,14 +124,14 @@ func describe(s sample, r realRecord) string {
 }
 
 // record writes the files of the recorded tests.
-func record(t *testing.T, list []sample, real []realRecord) {
+func record(t *testing.T, list []corpus.Sample, real []realRecord) {
 	var sums, records strings.Builder
 	for i, s := range list {
 		if _, reason := exception(s); reason != "" {
 			continue
 		}
 		sums.WriteString(checksums(s, real[i]))
-		if shown[s.name] {
+		if shown[s.Name] {
 			records.WriteString(describe(s, real[i]))
 		}
 	}
@@ -160,17 +162,17 @@ func TestAsRecorded(t *testing.T) {
 	var got strings.Builder
 	p := &Parser{}
 	compared := 0
-	for _, s := range corpus(recordedGenerated) {
-		line := want[s.name]
+	for _, s := range corpus.Messages(recordedGenerated) {
+		line := want[s.Name]
 		if line == "" {
 			_, reason := exception(s)
-			require.NotEmpty(t, reason, "%s is not recorded", s.name)
+			require.NotEmpty(t, reason, "%s is not recorded", s.Name)
 			continue
 		}
-		r := ours(t, p, s.text)
-		require.Equal(t, line, checksums(s, r), "%s: %.300q", s.name, s.text)
+		r := ours(t, p, s.Text)
+		require.Equal(t, line, checksums(s, r), "%s: %.300q", s.Name, s.Text)
 		compared++
-		if shown[s.name] {
+		if shown[s.Name] {
 			got.WriteString(describe(s, r))
 		}
 	}

@@ -1,4 +1,6 @@
-package message
+// Package corpus has the messages that tests compare with the real Cyrus: every odd outline, header, charset and structure that
+// made a difference once, and generated ones.
+package corpus
 
 import (
 	"encoding/base64"
@@ -7,22 +9,22 @@ import (
 	"strings"
 )
 
-// sample is a message of the corpus.
-type sample struct {
-	name string
-	text string
+// Sample is a message of the corpus.
+type Sample struct {
+	Name string
+	Text string
 }
 
-// corpus returns the hand-made messages and some generated ones, the same ones each time.
-func corpus(generated int) []sample {
-	var list []sample
+// Messages returns the hand-made messages and some generated ones, the same ones each time.
+func Messages(generated int) []Sample {
+	var list []Sample
 	add := func(group string, messages []string) {
 		for i, m := range messages {
-			list = append(list, sample{fmt.Sprintf("%s-%d", group, i), m})
+			list = append(list, Sample{fmt.Sprintf("%s-%d", group, i), m})
 		}
 	}
 	add("whole", wholeMessages())
-	add("date", fieldMessages("Date", dates))
+	add("date", DateMessages())
 	add("from", fieldMessages("From", addresses))
 	add("cc", fieldMessages("Cc", addresses))
 	add("subject", fieldMessages("Subject", words))
@@ -38,20 +40,23 @@ func corpus(generated int) []sample {
 	add("structure", structures())
 	made := len(list)
 	for seed := range generated {
-		s := sample{fmt.Sprintf("generated-%d", seed), ""}
-		if base := list[seed*7919%made].text; seed%3 == 2 && len(base) < 20_000 {
+		s := Sample{fmt.Sprintf("generated-%d", seed), ""}
+		if base := list[seed*7919%made].Text; seed%3 == 2 && len(base) < 20_000 {
 			g := &generator{r: rand.New(rand.NewPCG(uint64(seed), 6))}
 			for range 1 + g.r.IntN(3) {
 				base = g.damage(base)
 			}
-			s.text = base + "\n"
+			s.Text = base + "\n"
 		} else {
-			s.text = generate(uint64(seed))
+			s.Text = generate(uint64(seed))
 		}
 		list = append(list, s)
 	}
 	return list
 }
+
+// DateMessages are those whose dates are odd.
+func DateMessages() []string { return fieldMessages("Date", dates) }
 
 // fieldMessages makes a message for each value of one field. Messages are made different, so that their GUIDs are.
 func fieldMessages(name string, values []string) (list []string) {
