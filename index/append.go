@@ -3,6 +3,8 @@ package index
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"time"
 
 	"github.com/mailspine/mailspine/internal/vfs"
@@ -82,7 +84,7 @@ func (tx *Tx) appendCopy(from *writer, old *Record, user UserFlags, drop Flags) 
 	if err != nil {
 		return Record{}, err
 	}
-	dir, err := tx.w.fs.Stat(tx.w.place.Messages)
+	dir, err := statNearest(tx.w.fs, tx.w.place.Messages)
 	if err != nil {
 		return Record{}, err
 	}
@@ -106,6 +108,9 @@ func (tx *Tx) appendCopy(from *writer, old *Record, user UserFlags, drop Flags) 
 		}
 	}
 	rec.CacheOffset, rec.CacheCRC = 0, checksum(a.cache)
+	if from == tx.w && own == nil && a.staged == nil && old.Flags&FlagArchived == 0 {
+		rec.CacheOffset, a.cache = old.CacheOffset, nil // as Cyrus does: one cache record serves both
+	}
 	rec.Flags, rec.UserFlags = old.Flags&tx.settable()&^drop, user
 	rec.CreatedModSeq = old.CreatedModSeq
 	a.rec = rec
@@ -114,6 +119,18 @@ func (tx *Tx) appendCopy(from *writer, old *Record, user UserFlags, drop Flags) 
 		a.staged.Discard()
 	}
 	return rec, err
+}
+
+// statNearest describes a directory, or the nearest one above it that there is: see [commit.link].
+func statNearest(fsys vfs.FS, dir string) (vfs.Info, error) {
+	for {
+		info, err := fsys.Stat(dir)
+		if up := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && up != dir {
+			dir = up
+			continue
+		}
+		return info, err
+	}
 }
 
 // stageCopy makes a file of its own for a copy of a message.

@@ -88,9 +88,12 @@ type checker struct {
 
 // checkedCache is a cache and what was found to be used of it.
 type checkedCache struct {
-	file    *CacheFile
-	path    string
-	used    []extent
+	file *CacheFile
+	path string
+	used []extent
+	// far is the largest offset in used; owner finds a record by its offset, once one was used again.
+	far     int64
+	owner   map[int64]RecordNo
 	missing bool
 	// read and compared are the bytes of records that were looked at, on their own and beside the messages.
 	read, compared int64

@@ -79,6 +79,9 @@ func (c *checker) cacheRecord(r *Record, no RecordNo) error {
 		c.add(cacheMissing, cache.path, -1, "record %d and others have cache records", no)
 		return nil
 	}
+	if c.shared(cache, r) {
+		return nil
+	}
 	if cache.read > 2*cache.file.size {
 		// Undamaged records add up to the size of the file. A hostile index has each record name the largest one.
 		c.add(cacheOverlap, index, off, "record %d was not looked at: the cache records before it are larger than the file", no)
@@ -106,6 +109,9 @@ func (c *checker) cacheRecord(r *Record, no RecordNo) error {
 		return nil
 	}
 	cache.used = append(cache.used, extent{at, uint32(len(b)), no})
+	if cache.far = max(cache.far, at); cache.owner != nil {
+		cache.owner[at] = no
+	}
 	if r.CacheVersion > CacheVersionLatest {
 		c.add(cacheVersion, cache.path, at, "record %d: cache version %d, the latest known is %d", no, r.CacheVersion, CacheVersionLatest)
 		return nil
@@ -119,6 +125,27 @@ func (c *checker) cacheRecord(r *Record, no RecordNo) error {
 		c.broken(cacheDamaged, e)
 	}
 	return nil
+}
+
+// shared tells whether a message has the cache record of another one that was looked at, which is the same message: one that
+// Cyrus or we have unexpunged has that of the one that was expunged.
+func (c *checker) shared(cache *checkedCache, r *Record) bool {
+	at := int64(r.CacheOffset)
+	if at > cache.far {
+		return false // as all that are not shared, unless something else is wrong
+	}
+	if cache.owner == nil {
+		cache.owner = make(map[int64]RecordNo, len(cache.used))
+		for _, e := range cache.used {
+			cache.owner[e.off] = e.no
+		}
+	}
+	no, ok := cache.owner[at]
+	if !ok {
+		return false
+	}
+	first, err := c.files.Index.Record(no)
+	return err == nil && first.GUID == r.GUID && first.CacheCRC == r.CacheCRC && first.CacheVersion == r.CacheVersion
 }
 
 // extents looks for cache records that overlap, and for bytes of the caches that belong to none.

@@ -159,6 +159,9 @@ func (c *commit) reserveAppend() (err error) {
 	}
 	for _, a := range tx.added {
 		at := c.cacheOff + int64(len(c.cacheBytes))
+		if a.cache == nil {
+			at = int64(a.rec.CacheOffset)
+		}
 		a.rec.CacheOffset = Offset(at)
 		if err := a.rec.fits(w.index.layout); err != nil || at>>32 != 0 && w.version() < versionChecksums {
 			return errors.Join(err, &FormatError{Path: w.place.Paths.Cache, Offset: at, Field: "cache_offset", Found: num(at), Wanted: "a place that the index can hold", Class: ErrValue})
@@ -216,6 +219,9 @@ func (c *commit) openCache() error {
 
 // allocate asks for space where the file system can promise it.
 func allocate(f vfs.File, off int64, n int) error {
+	if n == 0 {
+		return nil
+	}
 	if err := f.Allocate(off, int64(n)); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
 		return err
 	}
@@ -252,6 +258,13 @@ func (c *commit) appendMessages() error {
 func (c *commit) link(source, name string) error {
 	fsys := c.w.fs
 	err := fsys.Link(source, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Where the metadata have a partition of their own, Cyrus makes the directory of the messages with the first of them.
+		if err := vfs.MkdirAll(fsys, filepath.Dir(name), dirMode); err != nil {
+			return err
+		}
+		err = fsys.Link(source, name)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		if err := fsys.Unlink(name); err != nil {
 			return err

@@ -17,7 +17,7 @@ func (tx *Tx) Expunge(uid UID, mode ExpungeMode) (Record, error) {
 		if err := live(r); err != nil {
 			return err
 		}
-		r.Flags |= FlagExpunged
+		r.Flags |= FlagExpunged | FlagDeleted // both, as Cyrus does for a message that is moved away
 		if mode == ExpungeImmediate {
 			r.Flags |= FlagUnlinked | FlagNeedsCleanup
 		}
@@ -56,14 +56,15 @@ func (tx *Tx) Unexpunge(uid UID, drop Flags) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	_, err = tx.edit(uid, true, func(r *Record) error {
-		r.Flags |= FlagUnlinked | FlagNeedsCleanup
+	// Cyrus gives the old record a new modification sequence, too, and leaves it until the next repack, without asking for one.
+	_, err = tx.edit(uid, false, func(r *Record) error {
+		r.Flags |= FlagUnlinked
 		return nil
 	})
 	if err != nil {
 		return Record{}, err
 	}
-	tx.remove(&old)
+	tx.unlink = append(tx.unlink, tx.w.place.Message(&old))
 	return rec, nil
 }
 

@@ -38,7 +38,7 @@ type change struct {
 // addition is a record that is appended.
 type addition struct {
 	rec    Record
-	cache  []byte
+	cache  []byte // nil if the cache record is there already, at rec.CacheOffset
 	source string // the file that becomes the message, by a link
 	staged *Staged
 }
