@@ -1,0 +1,231 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/imapdconf"
+	"github.com/mailspine/mailspine/internal/realcyrus"
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/mboxdb"
+)
+
+// roleEnv makes this binary the process that works beside a server, as the server's user, instead of running tests.
+const roleEnv = "MAILSPINE_STORE_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(beside(os.Args[1], os.Args[2], os.Args[3]))
+	}
+	os.Exit(m.Run())
+}
+
+// beside changes mailboxes at random, until standard input ends, and prints every error that is no answer.
+func beside(conf, seed, top string) int {
+	end := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(end)
+	}()
+	c, err := imapdconf.Read(vfs.OS(), conf).Config("mailspine")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	st, err := Open(ctx, c, Options{})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	n, _ := strconv.ParseUint(seed, 10, 64)
+	r := rand.New(rand.NewPCG(n, 2))
+	code, done := 0, 0
+	for {
+		select {
+		case <-end:
+			fmt.Printf("%d changes\n", done)
+			return code
+		default:
+		}
+		what, err := besideOne(st, r, top)
+		switch {
+		case err == nil:
+			done++
+		case errors.Is(err, mboxdb.ErrExists), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, mboxdb.ErrName), errors.Is(err, ErrChildren):
+		default:
+			fmt.Printf("%s: %v\n", what, err)
+			code = 1
+		}
+	}
+}
+
+// besideOne makes one change of the mailboxes below a name.
+func besideOne(st *Store, r *rand.Rand, top string) (what string, err error) {
+	pick := func() mboxdb.Name {
+		s := top + "." + string(rune('a'+r.IntN(4)))
+		if r.IntN(2) == 0 {
+			s += "." + string(rune('a'+r.IntN(3)))
+		}
+		return name(s)
+	}
+	n, to := pick(), pick()
+	switch r.IntN(6) {
+	case 0, 1:
+		what = "create " + n.String()
+		_, err = st.Create(ctx, NewMailbox{Name: n})
+	case 2:
+		what = fmt.Sprintf("rename %s to %s", n, to)
+		_, err = st.Rename(ctx, Renaming{From: n, To: to})
+	case 3:
+		what = "delete " + n.String()
+		_, err = st.Delete(ctx, Deletion{Name: n, Recursive: r.IntN(2) == 0, Immediate: r.IntN(2) == 0})
+	default:
+		what = "append to " + n.String()
+		err = besideAppend(st, n)
+	}
+	return what, err
+}
+
+func besideAppend(st *Store, n mboxdb.Name) error {
+	m, err := st.OpenMailbox(ctx, n)
+	if errors.Is(err, os.ErrNotExist) {
+		return mboxdb.ErrNotFound // it was deleted or renamed between the look at the list and the opening
+	}
+	if err != nil {
+		return err
+	}
+	err = m.Update(ctx, func(tx *index.Tx) error {
+		_, err := tx.Append(index.NewMessage{Body: strings.NewReader(fmt.Sprintf(message, 1)), InternalDate: time.Unix(1_700_000_000, 0)})
+		return err
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		err = mboxdb.ErrNotFound
+	}
+	return errors.Join(err, m.Close())
+}
+
+// TestBesideLiveCyrus: sessions of a real server and processes of ours create, rename and delete the same mailboxes, and
+// append to them. What is left at the end is consistent, and none of them met anything but answers.
+func TestBesideLiveCyrus(t *testing.T) {
+	for i, k := range append(kinds, kinds...) {
+		top := map[bool]string{true: "user.zoe", false: "pub"}[i < len(kinds)]
+		t.Run(k.name+"/"+top, func(t *testing.T) {
+			t.Parallel()
+			realcyrus.NeedServer(t)
+			srv := realcyrus.StartServer(t, k.options())
+			s := session{t, srv.Dial(t, realcyrus.AdminUser)}
+			s.cmd("CREATE %s", top)
+			s.cmd("SETACL %s cyrus lrswipkxtecda", top)
+			var ours []*process
+			for i := range 2 {
+				ours = append(ours, startBeside(t, srv.Store, i, top))
+			}
+			length := time.Duration(images(2)) * time.Second
+			var sessions sync.WaitGroup
+			for i := range 2 {
+				c := srv.Dial(t, realcyrus.AdminUser)
+				sessions.Go(func() { imapBeside(t, c, top, uint64(i), time.Now().Add(length)) })
+			}
+			sessions.Wait()
+			for _, p := range ours {
+				require.NoError(t, p.in.Close())
+				out, err := io.ReadAll(p.out)
+				require.NoError(t, err)
+				require.NoError(t, p.cmd.Wait(), "%s", out)
+				t.Logf("ours: %s", out)
+			}
+			checkAll(t, openReal(t, srv.Store))
+			require.NoError(t, srv.Stop())
+			out := srv.Try(t, "reconstruct", nil, "-n", "-r", "user", "pub", "DELETED")
+			require.Equal(t, 0, out.Code, out.Stderr)
+			for line := range strings.Lines(out.Stdout) {
+				require.NotContains(t, line, ":", "reconstruct finds something to mend")
+			}
+		})
+	}
+}
+
+// imapBeside does in a session what besideOne does.
+func imapBeside(t *testing.T, c *realcyrus.Client, top string, seed uint64, until time.Time) {
+	r := rand.New(rand.NewPCG(seed, 3))
+	done := 0
+	for time.Now().Before(until) {
+		pick := func() string {
+			s := top + "." + string(rune('a'+r.IntN(4)))
+			if r.IntN(2) == 0 {
+				s += "." + string(rune('a'+r.IntN(3)))
+			}
+			return s
+		}
+		n, to := pick(), pick()
+		var err error
+		switch r.IntN(6) {
+		case 0, 1:
+			_, err = c.Cmd("CREATE %s", n)
+		case 2:
+			_, err = c.Cmd("RENAME %s %s", n, to)
+		case 3:
+			_, err = c.Cmd("DELETE %s", n)
+		default:
+			err = c.Append(n, "", time.Time{}, fmt.Appendf(nil, message, 2))
+		}
+		if err == nil {
+			done++
+		} else if !strings.Contains(err.Error(), "NO ") {
+			t.Errorf("the server: %v", err)
+			return
+		}
+		// Cyrus 3.6.1 opens a shared mailbox without the lock under which it is renamed and deleted: between its look at the
+		// list and the opening the files may go, by a session of its own as by us.
+		if err != nil && top != "pub" && strings.Contains(err.Error(), "System I/O error") {
+			t.Errorf("the server: %v", err)
+		}
+	}
+	t.Logf("the server: %d changes", done)
+}
+
+type process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out io.ReadCloser
+}
+
+// startBeside starts a process of ours as the user of the server.
+func startBeside(t *testing.T, store *realcyrus.Store, seed int, top string) *process {
+	t.Helper()
+	own, err := os.ReadFile(func() string { p, err := os.Executable(); require.NoError(t, err); return p }())
+	require.NoError(t, err)
+	binary := filepath.Join(store.Dir, fmt.Sprintf("beside%d", seed))
+	require.NoError(t, os.WriteFile(binary, own, 0o755))
+	u, err := user.Lookup("cyrus")
+	require.NoError(t, err)
+	uid, err := strconv.Atoi(u.Uid)
+	require.NoError(t, err)
+	gid, err := strconv.Atoi(u.Gid)
+	require.NoError(t, err)
+	p := &process{cmd: exec.Command(binary, store.Conf, strconv.Itoa(seed), top)}
+	p.cmd.Env = append(os.Environ(), roleEnv+"=beside")
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	p.cmd.Stderr = os.Stderr
+	p.in, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
+	p.out, err = p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Start())
+	return p
+}
