@@ -87,6 +87,18 @@ func (b *boxes) state() map[string]string {
 	return all
 }
 
+// usage is what the messages count for a quota: live ones, and their bytes.
+func (b *boxes) usage() (u [2]int) {
+	for i := range b {
+		for _, m := range b[i].msgs {
+			if m.live() {
+				u[0], u[1] = u[0]+1, u[1]+len(m.text)
+			}
+		}
+	}
+	return u
+}
+
 // differences lists in a line what of got is not as in want.
 func differences(got, want map[string]string) string {
 	var list []string
@@ -132,7 +144,7 @@ func (s boxStep) String() string {
 
 // boxKinds are the steps. The first so many are drawn at the beginning of a workload, one after the other, so that a short
 // one has something of everything.
-var boxKinds = []string{"append", "append many", "flags", "new flag", "many flags", "mixed", "expunge", "remove", "unexpunge", "cleanup"}
+var boxKinds = []string{"append", "append many", "flags", "new flag", "many flags", "mixed", "expunge", "copy", "remove", "unexpunge", "move", "cleanup", "repack", "convert"}
 
 // pick returns n of the messages that fit, in order.
 func (b *box) pick(r *rand.Rand, n int, fits func(*boxMessage) bool) (uids []index.UID) {
@@ -184,7 +196,7 @@ func (b *boxes) draw(r *rand.Rand, kind string) boxStep {
 	case "cleanup":
 		s.ops = []boxOp{{what: "cleanup"}}
 	}
-	if len(s.ops)+len(s.uids) == 0 && kind != "repack" {
+	if len(s.ops)+len(s.uids) == 0 && kind != "repack" && kind != "convert" {
 		return boxStep{kind: "append", ops: []boxOp{m.drawAppend(r)}}
 	}
 	return s
@@ -225,6 +237,9 @@ func (b *boxes) apply(s boxStep) (states []boxes) {
 	case "repack":
 		next[0].msgs = slices.DeleteFunc(next[0].msgs, func(m boxMessage) bool { return m.flags&index.FlagUnlinked != 0 })
 		return []boxes{next}
+	case "convert":
+		next[0].convert()
+		return []boxes{next}
 	case "copy", "move":
 		for _, uid := range s.uids {
 			next[1].add(*next[0].find(uid))
@@ -242,6 +257,29 @@ func (b *boxes) apply(s boxStep) (states []boxes) {
 		next[0].apply(o)
 	}
 	return []boxes{next}
+}
+
+// convertTo is the version to which a step converts a mailbox.
+func (b *box) convertTo() index.Version {
+	switch {
+	case b.version >= 17:
+		return 12
+	case b.version >= 12:
+		return 17
+	}
+	return 10
+}
+
+// convert is a repack with another version.
+func (b *box) convert() {
+	if !modSeqs(b.version) {
+		b.high = 1
+		for i := range b.msgs {
+			b.msgs[i].modseq = 1
+		}
+	}
+	b.version = b.convertTo()
+	b.msgs = slices.DeleteFunc(b.msgs, func(m boxMessage) bool { return m.flags&index.FlagUnlinked != 0 })
 }
 
 func (b *box) find(uid index.UID) *boxMessage {

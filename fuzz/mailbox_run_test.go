@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -39,6 +40,45 @@ type boxRun struct {
 	opts   index.OpenOptions
 	boxes  [2]*index.Mailbox
 	hold   bool // somebody else has the first slot of the journal
+	// The last step is made in spite of an error: of a move the copies, or a repack after which the mailbox could not be
+	// read again.
+	copied, made bool
+}
+
+// accounts stand for what keeps the usage of the mailboxes' quota root.
+type accounts struct {
+	applied   func() // called when a change is told of
+	begun     int
+	ended     int
+	recovered int
+}
+
+// quotaRoot is what a journal entry has of the accounts.
+const quotaRoot = "user.u"
+
+func (a *accounts) Begin(context.Context, index.Usage) (index.Pledge, error) {
+	a.begun++
+	return &pledge{a: a}, nil
+}
+
+func (a *accounts) Recover(_ context.Context, b []byte) error {
+	a.recovered++
+	if string(b) != quotaRoot {
+		return fmt.Errorf("the journal has %q of the accounts", b)
+	}
+	return nil
+}
+
+type pledge struct{ a *accounts }
+
+func (p *pledge) Journal() []byte { return []byte(quotaRoot) }
+func (p *pledge) Undo() error     { p.a.ended++; return nil }
+func (p *pledge) Leave()          { p.a.ended++ }
+
+func (p *pledge) Apply(context.Context) error {
+	p.a.ended++
+	p.a.applied()
+	return nil
 }
 
 // createBoxes makes both mailboxes, and the directories that a store has.
@@ -50,7 +90,7 @@ func createBoxes(fsys vfs.FS, root string, v index.Version) error {
 	}
 	for i, p := range boxPlaces(root) {
 		c := index.Creation{Version: v, UIDValidity: uint32(7 + i), HeaderFile: index.HeaderFile{Form: index.HeaderList, Type: "e",
-			Name: "user.u." + boxNames[i], UniqueID: "0123456789abcde" + fmt.Sprint(i), ACL: []index.ACLEntry{{Identifier: "u", Rights: "lrswipkxtecdan"}}}}
+			Name: "user.u." + boxNames[i], UniqueID: "0123456789abcde" + fmt.Sprint(i), QuotaRoot: quotaRoot, ACL: []index.ACLEntry{{Identifier: "u", Rights: "lrswipkxtecdan"}}}}
 		if _, err := index.Create(ctx, fsys, p, c); err != nil {
 			return err
 		}
@@ -95,6 +135,7 @@ func (b *boxRun) close() error {
 
 // step carries out a step, with a slot of the journal taken by another mailbox now and then.
 func (b *boxRun) step(s boxStep) error {
+	b.copied, b.made = false, false
 	if !b.hold {
 		return b.do(s)
 	}
@@ -107,6 +148,26 @@ func (b *boxRun) step(s boxStep) error {
 }
 
 func (b *boxRun) do(s boxStep) error {
+	if s.kind == "repack" || s.kind == "convert" {
+		to := index.Version(0)
+		if s.kind == "convert" {
+			h, err := b.boxes[0].Header()
+			if err != nil {
+				return err
+			}
+			if to = (&box{version: h.Version}).convertTo(); to == h.Version {
+				to = 0
+			}
+		}
+		done, err := b.boxes[0].Repack(ctx, to, index.RepackOptions{})
+		b.made = err != nil && done != nil
+		return err
+	}
+	if s.kind == "copy" || s.kind == "move" {
+		copied, err := index.Copy(ctx, b.boxes[0], b.boxes[1], s.uids, index.CopyOptions{Move: s.kind == "move"})
+		b.copied = err != nil && len(copied) > 0
+		return err
+	}
 	return b.boxes[0].Update(ctx, func(tx *index.Tx) error {
 		for _, o := range s.ops {
 			if err := o.run(tx); err != nil {
@@ -333,9 +394,9 @@ func messagesAreThere(fsys vfs.FS, p index.Place, repacked bool) error {
 }
 
 // recoverBoxes does what "mailspine recover" does.
-func recoverBoxes(fsys vfs.FS, root string) error {
+func recoverBoxes(fsys vfs.FS, root string, opts index.OpenOptions) error {
 	for _, p := range boxPlaces(root) {
-		if _, err := index.Recover(ctx, fsys, p, index.OpenOptions{}); err != nil {
+		if _, err := index.Recover(ctx, fsys, p, opts); err != nil {
 			return err
 		}
 	}

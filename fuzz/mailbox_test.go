@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,6 +27,8 @@ type boxHistory struct {
 	files  [][2]*boxFiles
 	steps  []string
 	from   int // the operation of the disk with which it began
+	// counted is set if somebody keeps accounts of the usage. A mark "counted N" says that state N was told of.
+	counted bool
 }
 
 func (h *boxHistory) add(fsys *simfs.FS, models []boxes, step string) error {
@@ -52,13 +55,21 @@ func recordBoxes(t testing.TB, disk *simfs.FS, v index.Version, seed uint64, n i
 	require.NoError(t, createBoxes(disk, "/", v))
 	h := &boxHistory{from: disk.Ops()}
 	require.NoError(t, h.add(disk, []boxes{newBoxes(v)}, "create"))
-	b, err := openBoxes(disk, "/", index.OpenOptions{})
+	var opts index.OpenOptions
+	commits := 0                            // of this step
+	if h.counted = seed%2 == 0; h.counted { // then every append has a journal entry
+		opts.Participant = &accounts{applied: func() {
+			disk.Mark(fmt.Sprintf("counted %d", len(h.models)+commits))
+			commits++
+		}}
+	}
+	b, err := openBoxes(disk, "/", opts)
 	require.NoError(t, err)
 	for i := range n {
 		model := &h.models[len(h.models)-1]
 		s := model.draw(r, boxKind(r, seed, i))
 		next := model.apply(s)
-		b.hold = r.IntN(4) == 0
+		b.hold, commits = r.IntN(4) == 0, 0
 		disk.Mark(fmt.Sprintf("begin %d", len(h.models)-1+len(next)))
 		require.NoError(t, b.step(s), "seed %d, step %d: %v", seed, i, s)
 		disk.Mark(fmt.Sprintf("ack %d", len(h.models)-1+len(next)))
@@ -70,7 +81,7 @@ func recordBoxes(t testing.TB, disk *simfs.FS, v index.Version, seed uint64, n i
 		require.NoError(t, h.add(disk, next, s.String()))
 		if r.IntN(6) == 0 {
 			require.NoError(t, b.close())
-			b, err = openBoxes(disk, "/", index.OpenOptions{})
+			b, err = openBoxes(disk, "/", opts)
 			require.NoError(t, err)
 		}
 	}
@@ -110,8 +121,9 @@ func (h *boxHistory) before(disk *simfs.FS, acked, begun int) error {
 }
 
 // recovered is the verdict after it: byte for byte one of the states. It returns which.
-func (h *boxHistory) recovered(disk *simfs.FS, acked, begun int) (int, error) {
-	if err := recoverBoxes(disk, "/"); err != nil {
+func (h *boxHistory) recovered(disk *simfs.FS, acked, begun int, marks []string) (int, error) {
+	a := &accounts{}
+	if err := recoverBoxes(disk, "/", index.OpenOptions{Participant: a}); err != nil {
 		return 0, fmt.Errorf("recovery: %w", err)
 	}
 	var got [2]*boxFiles
@@ -123,11 +135,22 @@ func (h *boxHistory) recovered(disk *simfs.FS, acked, begun int) (int, error) {
 	}
 	for n := begun; n >= acked; n-- {
 		if got[0].equal(h.files[n][0]) && got[1].equal(h.files[n][1]) {
-			return n, nil
+			return n, h.told(a, acked, n, marks)
 		}
 	}
 	state, err := readBoxes(disk, "/")
 	return 0, fmt.Errorf("recovered, it is none of the states: %s (%w)", differences(state, h.models[acked].state()), err)
+}
+
+// told returns an error if a change of usage was committed and nobody is told.
+func (h *boxHistory) told(a *accounts, acked, n int, marks []string) error {
+	for i := acked + 1; h.counted && i <= n; i++ {
+		changes := h.models[i-1].usage() != h.models[i].usage()
+		if changes && a.recovered == 0 && !slices.Contains(marks, fmt.Sprintf("counted %d", i)) {
+			return errors.New("the change is committed, and the accounts were not told of it")
+		}
+	}
+	return nil
 }
 
 // goOnWithBoxes makes one more transaction of all kinds of changes in recovered mailboxes, and checks them.
@@ -222,7 +245,7 @@ func (h *boxHistory) verdict(img *simfs.Image, again bool) (second int, err erro
 }
 
 func (h *boxHistory) after(img *simfs.Image, acked, begun int, again bool) (second int, err error) {
-	n, err := h.recovered(img.FS, acked, begun)
+	n, err := h.recovered(img.FS, acked, begun, img.Marks)
 	if err != nil {
 		return 0, err
 	}
@@ -251,7 +274,7 @@ func (h *boxHistory) after(img *simfs.Image, acked, begun int, again bool) (seco
 
 // recoveredTwice is the verdict after a second crash: the mailboxes are one of the states, and the next change works.
 func recoveredTwice(disk *simfs.FS, states []boxes) error {
-	if err := recoverBoxes(disk, "/"); err != nil {
+	if err := recoverBoxes(disk, "/", index.OpenOptions{Participant: &accounts{}}); err != nil {
 		return err
 	}
 	got, err := readBoxes(disk, "/")

@@ -101,12 +101,12 @@ func (c *commit) build() (bool, error) {
 	for _, change := range tx.sortedChanges() {
 		e.records = append(e.records, entryRecord{no: change.no, before: change.before, after: change.rec.Append(nil, h.Version)})
 	}
-	e.after = h.Append(nil)
-	if len(e.records) > 0 && bytes.Equal(e.after, e.before) {
-		// The header decides what becomes of an entry, so every change has to show in it. This number means nothing.
+	if len(e.records) > 0 && (h.HighestModSeq == w.index.Header.HighestModSeq || !h.Version.hasHeaderField(hHighestModSeq)) {
+		// The header decides what becomes of an entry, and an entry may come back after a crash that was done with long ago:
+		// so every change has to give the file a header that it never had. This number means nothing.
 		h.LeakedCache++
-		e.after = h.Append(nil)
 	}
+	e.after = h.Append(nil)
 	if err := h.Validate(); err != nil {
 		return false, in(err, w.place.Paths.Index, 0, 0)
 	}
@@ -194,11 +194,12 @@ func (c *commit) openCache() error {
 	if err != nil {
 		return err
 	}
-	c.cache = f
 	info, err := f.Stat()
 	if err != nil {
+		_ = f.Close()
 		return err
 	}
+	c.cache = f // from here on undo cuts it to its size
 	c.cacheSize, c.cacheOff = info.Size, info.Size
 	fresh := info.Size < cacheHeaderSize
 	if !fresh && w.index.Header.NumRecords == 0 {
@@ -382,9 +383,9 @@ func (c *commit) undo() {
 		}
 	}
 	switch {
-	case c.cache == nil:
 	case c.cacheMade:
 		_ = w.fs.Unlink(w.place.Paths.Cache)
+	case c.cache == nil:
 	default:
 		if info, err := c.cache.Stat(); err == nil && info.Size != c.cacheSize {
 			_ = c.cache.Truncate(c.cacheSize)

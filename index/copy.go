@@ -1,9 +1,6 @@
 package index
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // CopyOptions are the choices of [Copy]; the zero value copies.
 type CopyOptions struct {
@@ -33,7 +30,7 @@ func Copy(ctx context.Context, from, to *Mailbox, uids []UID, o CopyOptions) ([]
 	}
 	release, err := writeLocks(ctx, from.fs, from.place, to.place)
 	if err != nil {
-		return nil, fmt.Errorf("copy messages: %w", err)
+		return nil, writeError("copy messages", err)
 	}
 	defer release()
 	// Of two that copy in opposite directions, each would wait for the other, if they did not lock in one order. The users'

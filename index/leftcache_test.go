@@ -1,8 +1,13 @@
 package index
 
 import (
+	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
 )
 
@@ -16,4 +21,22 @@ func TestLeftCache(t *testing.T) {
 		appendTo(t, m, text(1), 0)
 		checkBox(t, fsys, m.place)
 	}
+}
+
+// TestCacheStays has the one call fail that tells the size of cyrus.cache: taking the change back cuts nothing off.
+func TestCacheStays(t *testing.T) {
+	t.Parallel()
+	fsys := simfs.New(simfs.Options{NoTrace: true})
+	m := newTestBox(t, fsys, VersionWritten)
+	appendTo(t, m, text(1), 0)
+	before := fileBytes(t, fsys, m.place.Paths.Cache)
+	plan := &faultfs.Plan{Kinds: faultfs.Stat, Suffix: CacheName}
+	m.fs = faultfs.Wrap(fsys, plan)
+	err := m.Update(t.Context(), func(tx *Tx) error {
+		_, err := tx.Append(NewMessage{Body: strings.NewReader(text(2))})
+		return err
+	})
+	require.ErrorIs(t, err, syscall.EIO)
+	require.Equal(t, before, fileBytes(t, fsys, m.place.Paths.Cache))
+	checkBox(t, fsys, m.place)
 }

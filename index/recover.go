@@ -176,7 +176,9 @@ func (w *writer) resolve(ctx context.Context, s *journal.Slot) (Recovered, error
 		}
 	}
 	if w.settle(ctx, e) {
-		return r, s.Clear(false)
+		// Durably, if it was undone: the next change may give the file the same header as the one that was undone would have,
+		// and must not be taken for it.
+		return r, s.Clear(r.Outcome == Undone)
 	}
 	return r, nil
 }
@@ -232,13 +234,14 @@ func (w *writer) restoreRecord(e *entry, i int, l *layout, r *Recovered) error {
 	if err := readFull(w.file, now, off); err != nil {
 		return fmt.Errorf("read %s: %w", r.Path, err)
 	}
-	known := bytes.Equal(now, rec.before) || bytes.Equal(now, rec.after)
-	broken := !intact(l, now)
+	// Before version 12 there are no checksums: there a torn record is known by its parts alone.
+	broken, mixed := !intact(l, now), torn(now, rec.before, rec.after, off)
+	ours := broken || mixed || bytes.Equal(now, rec.before) || bytes.Equal(now, rec.after)
 	switch {
-	case r.Outcome == Overtaken && broken && torn(now, rec.before, rec.after, off), r.Outcome == Undone && (known || broken):
+	case r.Outcome == Overtaken && mixed && (broken || !l.version.HasChecksums()), r.Outcome == Undone && ours:
 		r.Records++
 		return w.writeIndex(rec.before, off)
-	case r.Outcome == Finished && (known || broken):
+	case r.Outcome == Finished && ours:
 		r.Records++
 		return w.writeIndex(rec.after, off)
 	case broken:

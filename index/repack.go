@@ -78,7 +78,7 @@ const (
 func Repack(ctx context.Context, fsys vfs.FS, p Place, opts RepackOptions) (*Repacked, error) {
 	done, err := repackTo(ctx, fsys, p, 0, opts)
 	if err != nil {
-		return done, fmt.Errorf("repack mailbox: %w", err)
+		return done, writeError("repack mailbox", err)
 	}
 	return done, nil
 }
@@ -88,7 +88,7 @@ func Repack(ctx context.Context, fsys vfs.FS, p Place, opts RepackOptions) (*Rep
 func Upgrade(ctx context.Context, fsys vfs.FS, p Place, to Version, opts RepackOptions) (*Repacked, error) {
 	done, err := repackTo(ctx, fsys, p, to, opts)
 	if err != nil {
-		return done, fmt.Errorf("convert mailbox to version %d: %w", to, err)
+		return done, writeError(fmt.Sprintf("convert mailbox to version %d", to), err)
 	}
 	return done, nil
 }

@@ -58,7 +58,7 @@ func (m *Mailbox) Update(ctx context.Context, do func(tx *Tx) error) error {
 	}
 	release, err := writeLocks(ctx, m.fs, m.place)
 	if err != nil {
-		return fmt.Errorf("change mailbox: %w", err)
+		return writeError("change mailbox", err)
 	}
 	defer release()
 	w, err := m.lockIndex(ctx)

@@ -142,6 +142,7 @@ type Plan struct {
 	count  int
 	fired  int
 	class  Kind // of the first fault, for Onwards
+	first  Kind // that of the first fault
 	off    bool
 	report string
 }
@@ -154,6 +155,13 @@ func (p *Plan) Faults() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fired
+}
+
+// Hit is the kind of call that the first fault hit, 0 before it.
+func (p *Plan) Hit() Kind {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.first
 }
 
 // Count is the number of calls counted so far.
@@ -215,7 +223,7 @@ func (p *Plan) hit(kind Kind, name string) bool {
 		return false
 	}
 	if p.fired == 0 {
-		p.class = kind
+		p.class, p.first = kind, kind
 		if kind&Modifying != 0 {
 			p.class = Modifying
 		}
