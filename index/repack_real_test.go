@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -322,6 +323,7 @@ func TestRepackWhileCyrusWorks(t *testing.T) {
 				t.Error(err)
 				break
 			}
+			time.Sleep(5 * time.Millisecond) // who waits in the kernel for a lock gets it only if it is free for a moment
 		}
 		repacks <- n
 	}()

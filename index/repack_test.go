@@ -71,7 +71,7 @@ func makeBox(t testing.TB, fsys vfs.FS, p Place, v Version, n int) {
 	totals, names := NewTotals(), NewFlagSums(hf.Flags)
 	var records []byte
 	for i := range n {
-		rec := boxRecord(t, UID(i+1), v, &caches)
+		rec := boxRecord(t, UID(i+1), v, &caches, p.Paths.archive())
 		if !rec.Flags.gone() || i%2 == 0 {
 			write(t, fsys, p.Message(&rec), boxMessage(rec.UID))
 		}
@@ -100,7 +100,9 @@ func makeBox(t testing.TB, fsys vfs.FS, p Place, v Version, n int) {
 	}
 	write(t, fsys, p.Paths.Index, append(h.Append(nil), records...))
 	write(t, fsys, p.Paths.Cache, caches[0])
-	write(t, fsys, p.Paths.Archive, caches[1])
+	if p.Paths.archive() {
+		write(t, fsys, p.Paths.Archive, caches[1])
+	}
 	if !v.HasChecksums() {
 		seen := &Seen{LastUID: UID(n), LastChange: Seconds(boxTime)}
 		for uid := UID(1); int(uid) <= n; uid++ {
@@ -113,7 +115,7 @@ func makeBox(t testing.TB, fsys vfs.FS, p Place, v Version, n int) {
 	syncAll(t, fsys, "/")
 }
 
-func boxRecord(t testing.TB, uid UID, v Version, caches *[2][]byte) Record {
+func boxRecord(t testing.TB, uid UID, v Version, caches *[2][]byte, archive bool) Record {
 	var parser message.Parser
 	text := boxMessage(uid)
 	m, err := parser.Parse(bytes.NewReader(text))
@@ -125,7 +127,7 @@ func boxRecord(t testing.TB, uid UID, v Version, caches *[2][]byte) Record {
 	rec.SentDate = Seconds(uint32(sent))
 	rec.UserFlags.Set(int(uid)%2*2, true)
 	to := &caches[0]
-	if rec.Flags&FlagArchived != 0 {
+	if rec.Flags&FlagArchived != 0 && archive {
 		to = &caches[1]
 	}
 	*to = append(*to, bytes.Repeat([]byte("leak"), int(uid)%3)...)
@@ -361,25 +363,29 @@ func TestRepackOfLittle(t *testing.T) {
 // conversions are the changes of version that crash and fault tests make; 0 is a repack in the version of the mailbox.
 var conversions = []struct{ from, to Version }{{17, 0}, {10, 0}, {17, 14}, {14, 17}, {17, 10}, {9, 17}}
 
-// TestRepackCrash stops the machine after every operation of a repack. What is left is the old mailbox or the new one to
-// Cyrus, and whole once the repack was finished or taken back; and so it is if the machine stops again meanwhile.
+// TestRepackCrash stops the machine after every operation of a repack, of a mailbox that is spread over many directories
+// and of one that is in one. What is left is the old mailbox or the new one to Cyrus, and whole once the repack was
+// finished or taken back; and so it is if the machine stops again meanwhile.
 func TestRepackCrash(t *testing.T) {
 	t.Parallel()
-	for _, c := range conversions {
-		t.Run(fmt.Sprintf("%d to %d", c.from, c.to), func(t *testing.T) {
-			t.Parallel()
-			search := simfs.Search{Limit: 24, Samples: 12}
-			if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
-				search = simfs.Search{Limit: 512, Samples: 100}
-			}
-			repackCrash(t, c.from, c.to, search)
-		})
+	here := PlaceIn("/m")
+	here.Owner = "u"
+	for name, p := range map[string]Place{"far": farPlace(), "here": here} {
+		for _, c := range conversions {
+			t.Run(fmt.Sprintf("%s/%d to %d", name, c.from, c.to), func(t *testing.T) {
+				t.Parallel()
+				search := simfs.Search{Limit: 24, Samples: 12}
+				if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
+					search = simfs.Search{Limit: 512, Samples: 100}
+				}
+				repackCrash(t, p, c.from, c.to, search)
+			})
+		}
 	}
 }
 
-func repackCrash(t *testing.T, from, to Version, search simfs.Search) {
+func repackCrash(t *testing.T, p Place, from, to Version, search simfs.Search) {
 	fsys := simfs.New(simfs.Options{})
-	p := farPlace()
 	makeBox(t, fsys, p, from, 9)
 	if from != to && to != 0 && from < 17 {
 		addAnnotations(t, fsys, p, from)
@@ -411,7 +417,7 @@ func repackCrash(t *testing.T, from, to Version, search simfs.Search) {
 			old++
 			require.Equal(t, from, now, image.Seed)
 			requireNothingLeft(t, image.FS, p, found, image.Seed)
-			requireSameFiles(t, files, contents(t, image.FS), image.Seed)
+			requireSameFiles(t, p, files, contents(t, image.FS), image.Seed)
 			_, err := Repack(t.Context(), image.FS, p, boxOptions)
 			require.NoError(t, err, image.Seed)
 		} else {
@@ -428,6 +434,18 @@ func repackCrash(t *testing.T, from, to Version, search simfs.Search) {
 			finishSomehow(t, second.FS, p, images/40, why)
 			require.Equal(t, before, readBox(t, second.FS, p, why), why)
 		}
+	}
+	for image := range fsys.Trace().Kills() {
+		if image.Op < began {
+			continue
+		}
+		images++
+		require.Equal(t, before, readBox(t, image.FS, p, image.Seed), image.Seed)
+		finishSomehow(t, image.FS, p, images, image.Seed)
+		require.Equal(t, before, readBox(t, image.FS, p, image.Seed), image.Seed)
+		_, err := repackTo(t.Context(), image.FS, p, to, boxOptions)
+		require.NoError(t, err, image.Seed)
+		requireWhole(t, image.FS, p, end, image.Seed)
 	}
 	t.Logf("%d images, %d of the old mailbox", images, old)
 	require.Positive(t, old)
@@ -551,7 +569,7 @@ func repackFaults(t *testing.T, from, to Version, like *faultfs.Plan) {
 			require.NotNil(t, done, why)
 		case like.Mode == faultfs.Once && !errors.As(err, &unsure):
 			require.ErrorIs(t, err, like.Err, why)
-			requireSameFiles(t, files, contents(t, fsys), why)
+			requireSameFiles(t, p, files, contents(t, fsys), why)
 		default:
 			require.ErrorIs(t, err, like.Err, why)
 		}
@@ -600,7 +618,7 @@ func makeLargeBox(t *testing.T, p Place, n int) {
 	hf := newbox.HeaderFile
 	write(t, vfs.OS(), p.Paths.Header, hf.Append(nil))
 	caches := [2][]byte{{0, 0, 0, 0}}
-	rec := boxRecord(t, 1, 17, &caches)
+	rec := boxRecord(t, 1, 17, &caches, true)
 	cache := caches[0]
 	if len(cache) == 4 {
 		cache = append([]byte{0, 0, 0, 0}, caches[1]...)
@@ -624,11 +642,11 @@ func makeLargeBox(t *testing.T, p Place, n int) {
 
 // requireSameFiles compares all files but the databases beside the mailbox and the journal: what was put into them and
 // taken out again means nothing, and leaves traces.
-func requireSameFiles(t *testing.T, want, got map[string]string, why string) {
+func requireSameFiles(t *testing.T, p Place, want, got map[string]string, why string) {
 	want, got = maps.Clone(want), maps.Clone(got)
 	for _, m := range []map[string]string{want, got} {
 		maps.DeleteFunc(m, func(path, _ string) bool {
-			return slices.ContainsFunc([]string{farPlace().Journal, farPlace().Paths.Annotations, seenPath}, func(p string) bool { return strings.HasPrefix(path, p) })
+			return slices.ContainsFunc([]string{p.Journal, p.Paths.Annotations, seenPath}, func(of string) bool { return strings.HasPrefix(path, of) })
 		})
 	}
 	require.Equal(t, want, got, why)
@@ -649,7 +667,7 @@ func TestRepackFull(t *testing.T) {
 			_, err := Repack(t.Context(), fsys, p, boxOptions)
 			if err != nil {
 				require.ErrorIs(t, err, syscall.ENOSPC)
-				requireSameFiles(t, files, contents(t, fsys), "full")
+				requireSameFiles(t, p, files, contents(t, fsys), "full")
 				refused++
 			} else {
 				done++
