@@ -1,6 +1,8 @@
 package index
 
 import (
+	"bytes"
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -113,4 +115,64 @@ func TestChangeAfterRepack(t *testing.T) {
 	}
 	require.Greater(t, images, 50)
 	require.Positive(t, finished)
+}
+
+// TestRepackInterrupted ends a repack at each moment at which it listens: nothing has happened.
+func TestRepackInterrupted(t *testing.T) {
+	t.Parallel()
+	p := farPlace()
+	base := simfs.New(simfs.Options{})
+	makeBox(t, base, p, 17, 13)
+	files := contents(t, base)
+	for stop := 0; ; stop++ {
+		fsys := base.Kill()
+		ctx, cancel := context.WithCancel(t.Context())
+		opts, calls := boxOptions, 0
+		opts.Progress = func(string, int64, int64) {
+			if calls == stop {
+				cancel()
+			}
+			calls++
+		}
+		_, err := repackTo(ctx, fsys, p, 14, opts)
+		cancel()
+		if err == nil {
+			require.GreaterOrEqual(t, stop, 2)
+			break
+		}
+		require.ErrorIs(t, err, context.Canceled)
+		requireSameFiles(t, p, files, contents(t, fsys), "interrupted")
+	}
+}
+
+// TestRepackOfTheOddVersion keeps records of a size that a bug has left, and what stands behind their fields.
+func TestRepackOfTheOddVersion(t *testing.T) {
+	t.Parallel()
+	fsys := simfs.New(simfs.Options{NoTrace: true})
+	p := farPlace()
+	makeBox(t, fsys, p, oddVersion, 5)
+	f, err := OpenFiles(fsys, p.Paths)
+	require.NoError(t, err)
+	h := f.Index.Header
+	h.RecordSize = oddRecordSize
+	b := h.Append(nil)
+	for e, err := range f.Index.Records(1) {
+		require.NoError(t, err)
+		b = append(e.Append(b, oddVersion), bytes.Repeat([]byte{byte(e.UID)}, oddRecordSize-oddVersion.RecordSize())...)
+	}
+	require.NoError(t, f.Close())
+	write(t, fsys, p.Paths.Index, b)
+	before := readBox(t, fsys, p, "")
+	_, err = Repack(t.Context(), fsys, p, boxOptions)
+	require.NoError(t, err)
+	require.Equal(t, before, readBox(t, fsys, p, ""))
+	requireWhole(t, fsys, p, oddVersion, "")
+	f, err = OpenFiles(fsys, p.Paths)
+	require.NoError(t, err)
+	defer f.Close()
+	require.EqualValues(t, oddRecordSize, f.Index.Header.RecordSize)
+	for e, err := range f.Index.Records(1) {
+		require.NoError(t, err)
+		require.Equal(t, bytes.Repeat([]byte{byte(e.UID)}, oddRecordSize-oddVersion.RecordSize()), e.tail)
+	}
 }
