@@ -302,6 +302,8 @@ func (b *box) apply(o boxOp) {
 		b.expunge(o.uid, index.FlagExpunged|index.FlagUnlinked)
 	case "unexpunge":
 		b.add(*b.find(o.uid))
+		b.high++
+		b.find(o.uid).modseq = b.high
 		b.find(o.uid).unlink()
 	case "cleanup":
 		for i := range b.msgs {
@@ -325,7 +327,7 @@ func (b *box) add(m boxMessage) {
 func (b *box) expunge(uid index.UID, flags index.Flags) {
 	m := b.find(uid)
 	b.high++
-	m.modseq, m.flags = b.high, m.flags|flags
+	m.modseq, m.flags = b.high, m.flags|flags|index.FlagDeleted
 	if flags&index.FlagUnlinked != 0 {
 		m.unlink()
 	}
