@@ -228,7 +228,8 @@ func (made *Created) write(path string, b []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// syncDirs makes the names of files durable.
+// syncDirs makes the names of files durable. A directory that is not there has none: that of archived messages comes with
+// the first of them.
 func syncDirs(fsys vfs.FS, paths ...string) error {
 	var dirs []string
 	for _, path := range paths {
@@ -236,7 +237,7 @@ func syncDirs(fsys vfs.FS, paths ...string) error {
 	}
 	slices.Sort(dirs)
 	for _, dir := range slices.Compact(dirs) {
-		if err := fsys.SyncDir(dir); err != nil {
+		if err := fsys.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

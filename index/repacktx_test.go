@@ -176,3 +176,29 @@ func TestRepackOfTheOddVersion(t *testing.T) {
 		require.Equal(t, bytes.Repeat([]byte{byte(e.UID)}, oddRecordSize-oddVersion.RecordSize()), e.tail)
 	}
 }
+
+// TestRepackOfANewMailbox repacks and converts a mailbox that has no message yet, no cache, and no directory for archived
+// messages.
+func TestRepackOfANewMailbox(t *testing.T) {
+	t.Parallel()
+	for _, to := range []Version{0, 16, 10} {
+		fsys := simfs.New(simfs.Options{NoTrace: true})
+		p := farPlace()
+		_, err := Create(t.Context(), fsys, p, newbox)
+		require.NoError(t, err)
+		for range 2 {
+			done, err := repackTo(t.Context(), fsys, p, 0, boxOptions)
+			require.NoError(t, err)
+			require.NoError(t, done.Unfinished)
+		}
+		if to != 0 {
+			done, err := Upgrade(t.Context(), fsys, p, to, RepackOptions{})
+			require.NoError(t, err)
+			require.NoError(t, done.Unfinished)
+			done, err = Upgrade(t.Context(), fsys, p, 17, boxOptions)
+			require.NoError(t, err)
+			require.NoError(t, done.Unfinished)
+		}
+		requireWhole(t, fsys, p, 17, "")
+	}
+}
