@@ -17,6 +17,7 @@ import (
 	"github.com/mailspine/mailspine/internal/finding"
 	"github.com/mailspine/mailspine/internal/realcyrus"
 	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
@@ -362,4 +363,58 @@ func imapUIDs(t *testing.T, c *realcyrus.Client) (uids []string) {
 		}
 	}
 	return uids
+}
+
+// TestCyrusReadsHalfARepack has a live server look at a mailbox whose repack ended, for want of a disk that goes on, after
+// each of its renames: it answers as before, and again when the repack was finished or taken back.
+func TestCyrusReadsHalfARepack(t *testing.T) {
+	realcyrus.NeedServer(t)
+	t.Parallel()
+	s := realcyrus.StartServer(t, realcyrus.LegacyLayout())
+	filled := s.Fill(t, 1, 1, 12, 5)
+	box := filled.Mailboxes[0]
+	s.Run(t, "cyr_expire", "-A", "1", "-E", "1", "-D", "10000d", "-X", "10000d")
+	c := s.Dial(t, filled.Users[0])
+	l, layout := openStore(t, s.Store)
+	p := placeOf(t, l, layout, box)
+	opts := RepackOptions{Seen: seenFile(t, s.Store, l, layout, filled.Users[0])}
+	answers := func() (all []string) {
+		give(t, p)
+		realcyrus.Give(t, filepath.Join(s.Dir, "conf"))
+		for _, command := range []string{"EXAMINE INBOX", "FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY.PEEK[])", "SEARCH SUBJECT e", "UNSELECT"} {
+			lines, err := c.Cmd("%s", command)
+			require.NoError(t, err)
+			if command != "EXAMINE INBOX" {
+				all = append(all, lines...)
+			}
+		}
+		return all
+	}
+	before := answers()
+	halves := 0
+	for _, to := range []Version{0, 10, 17} {
+		for n, fired := 0, true; fired; n++ {
+			plan := &faultfs.Plan{N: n, Kinds: faultfs.Rename, Mode: faultfs.Onwards}
+			// Nothing is taken back, as if the process had died.
+			done, err := repackTo(t.Context(), faultfs.Wrap(vfs.OS(), plan), p, to, opts)
+			if fired = plan.Fired(); !fired {
+				require.NoError(t, err)
+				require.NoError(t, done.Unfinished)
+				break
+			}
+			found, e := interrupted(vfs.OS(), p)
+			require.NoError(t, e)
+			require.True(t, found || err != nil, "call %d", n)
+			if found {
+				halves++
+			}
+			require.Equal(t, before, answers(), "to %d, call %d", to, n)
+			_, err = FinishRepack(t.Context(), vfs.OS(), p, OpenOptions{})
+			require.NoError(t, err)
+			require.Equal(t, before, answers(), "to %d, call %d", to, n)
+		}
+		require.Equal(t, before, answers(), "to %d", to)
+	}
+	require.Greater(t, halves, 3)
+	reconstructed(t, s.Store, box)
 }
