@@ -17,6 +17,9 @@
 //	TestSystemCrash          ext4 and xfs shut down under writers, and mounted again
 //	TestRoundsWithCyrus      writers of ours and of the real Cyrus in turn on one file, each killed at random
 //	TestRootLeavesFilesUsable  root changes files of another user
+//	TestMailboxKill          SIGKILL at every such call of a process that changes mailboxes, and of one that recovers them
+//	TestMailboxFullTmpfs     mailboxes on a full tmpfs of every size
+//	TestMailboxAtZeroBytes   flags removed and messages expunged on full tmpfs, ext4, xfs
 //
 // They mount disks in a namespace of their own and run children of this program (see roles), so that nothing is left
 // mounted or running when one fails; what a machine does not have, they skip.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
 )
 
@@ -155,28 +156,32 @@ func (h *boxHistory) told(a *accounts, acked, n int, marks []string) error {
 
 // goOnWithBoxes makes one more transaction of all kinds of changes in recovered mailboxes, and checks them.
 func goOnWithBoxes(disk *simfs.FS, model boxes) (boxes, error) {
-	if err := checkBoxes(disk, "/"); err != nil {
+	return goOnWithBoxesAt(disk, "/", model)
+}
+
+func goOnWithBoxesAt(fsys vfs.FS, root string, model boxes) (boxes, error) {
+	if err := checkBoxes(fsys, root); err != nil {
 		return model, err
 	}
 	r := rand.New(rand.NewPCG(uint64(model[0].last), 22))
 	s := model.draw(r, "mixed")
 	s.ops = append(s.ops, model[0].drawAppend(r))
 	next := model.apply(s)[0]
-	b, err := openBoxes(disk, "/", index.OpenOptions{})
+	b, err := openBoxes(fsys, root, index.OpenOptions{})
 	if err != nil {
 		return next, err
 	}
 	if err := errors.Join(b.step(s), b.close()); err != nil {
 		return next, fmt.Errorf("the next transaction: %w", err)
 	}
-	got, err := readBoxes(disk, "/")
+	got, err := readBoxes(fsys, root)
 	if err != nil {
 		return next, fmt.Errorf("after the next transaction: %w", err)
 	}
 	if want := next.state(); !maps.Equal(got, want) {
 		return next, fmt.Errorf("after the next transaction: %s", differences(got, want))
 	}
-	return next, checkBoxes(disk, "/")
+	return next, checkBoxes(fsys, root)
 }
 
 // TestMailboxCrashImages cuts the power at every operation of all that changes a mailbox, and again while that is

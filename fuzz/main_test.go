@@ -17,6 +17,9 @@ const roleEnv = "MAILSPINE_FUZZ_ROLE"
 var roles = map[string]func(args []string) int{
 	"writer": writerRole,
 	"lister": listerRole,
+
+	"mailer":    mailerRole,
+	"recoverer": recoverRole,
 }
 
 // point runs one cell of a campaign on the real system only; a failure prints the value.

@@ -126,6 +126,15 @@ func (r *repack) addVirtual() error {
 		return nil
 	}
 	path := r.place.Paths.Annotations
+	_, was := r.fs.Stat(path)
+	err := r.writeVirtual(path)
+	if err != nil && errors.Is(was, fs.ErrNotExist) {
+		_ = r.fs.Unlink(path) // made for this alone
+	}
+	return err
+}
+
+func (r *repack) writeVirtual(path string) error {
 	db, err := skiplist.Open(r.ctx, path, skiplist.Options{FS: r.fs, Create: true, Mode: 0o600})
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
