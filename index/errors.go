@@ -29,6 +29,8 @@ var (
 var (
 	// ErrNoSpace means that the disk, a quota on it, or a limit of the process has no room for the change.
 	ErrNoSpace = skiplist.ErrNoSpace
+	// ErrOverQuota means that a quota has no room for the change. A [Participant] refuses with it.
+	ErrOverQuota = errors.New("a quota has no room for the change")
 	// ErrCommitUnknown means that the disk failed in the last step of a change and again when that was taken back. The change
 	// is there whole or not at all; which, is decided when the mailbox is next changed or recovered.
 	ErrCommitUnknown = skiplist.ErrCommitUnknown

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"slices"
@@ -50,6 +51,11 @@ type box struct {
 	place index.Place
 	// owner is the user of the mailbox, "" if unknown; seen the database that has what the owner has seen elsewhere.
 	owner, seen string
+	// st is the store that it is in, nil without -C; rec is its entry in the list.
+	st  *store
+	rec mboxdb.Record
+	// errOut is where messages go.
+	errOut io.Writer
 	// damage is why Cyrus would not open the mailbox, set by open.
 	damage error
 	// as is who this process has become, nil if it is who it was.
@@ -83,7 +89,7 @@ func (f *boxFlags) command(s streams, c *cobra.Command, exits map[int]string, ru
 
 // newBox finds the mailbox and becomes who it has to be.
 func (f *boxFlags) newBox(cmd *cobra.Command, s streams, arg string) (b *box, err error) {
-	b = &box{ctx: cmd.Context(), arg: arg}
+	b = &box{ctx: cmd.Context(), arg: arg, errOut: cmd.ErrOrStderr()}
 	if b.out, err = newOutput(cmd, s); err != nil {
 		return nil, err
 	}
@@ -118,6 +124,7 @@ func (f *boxFlags) newBox(cmd *cobra.Command, s streams, arg string) (b *box, er
 	if err != nil {
 		return nil, st.hint(err)
 	}
+	b.st, b.rec = st, rec
 	b.owner = rec.Name.User(st.opts.Layout.Namespace)
 	b.as = st.as
 	b.place, err = index.PlaceOf(st.opts.Layout, rec)

@@ -134,7 +134,7 @@ func runDoc(t *testing.T, command string) {
 
 // TestOperations runs every command of docs/operations.md, each section on a store in the state that it is about.
 func TestOperations(t *testing.T) {
-	states := map[string]string{"1. Stop, and look": "damaged", "3. Torn by a crash": "torn", "4. Damaged in the middle": "damaged", "8. The mailbox list": "store", "9. One mailbox": "store"}
+	states := map[string]string{"1. Stop, and look": "damaged", "3. Torn by a crash": "torn", "4. Damaged in the middle": "damaged", "8. The mailbox list": "store", "9. One mailbox": "store", "10. Messages, from a script": "store"}
 	n := 0
 	for _, s := range sections(t, "../../docs/operations.md") {
 		t.Run(s.title, func(t *testing.T) {
@@ -194,7 +194,7 @@ func TestReadme(t *testing.T) {
 		}
 		runDoc(t, strings.Join(fields, " "))
 	}
-	require.Len(t, verbs, 12+18, "all verbs but db create, mailbox rename, delete, setacl and undump, index dump and upgrade, message cat and message parse")
+	require.Len(t, verbs, 12+23, "all verbs but db create, mailbox rename, delete, setacl and undump, index dump and upgrade, message cat, parse and move")
 }
 
 // inTour completes a command of the tour that works on a whole store.
@@ -207,6 +207,8 @@ func inTour(dir string, fields []string) string {
 			fields[i] = "user.fred.New"
 		case "UID":
 			fields[i] = "1"
+		case "MAIL":
+			fields[i] = filepath.Join(dir, "spool/uuid/i/d/id-1/1.")
 		case "PATH":
 			fields[i] = filepath.Join(dir, "spool/uuid/i/d/id-1")
 		case "cyrus.conf":

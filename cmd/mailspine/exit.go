@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/message"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
@@ -17,6 +18,7 @@ import (
 const (
 	exitOK          = 0
 	exitNo          = 1
+	exitQuota       = 2
 	exitDamage      = 4
 	exitFailed      = 8
 	exitUsage       = 16
@@ -30,6 +32,7 @@ var exitTable = []struct {
 }{
 	{exitOK, "fine"},
 	{exitNo, "the answer is no, or there are findings"},
+	{exitQuota, ""},
 	{exitDamage, "damage remains"},
 	{exitFailed, "it could not be done; nothing was changed, unless the message says so"},
 	{exitUsage, "wrong usage"},
@@ -95,9 +98,11 @@ func exitCode(ctx context.Context, err error) int {
 		return coded.code
 	case ctx.Err() != nil:
 		return exitInterrupted
+	case errors.Is(err, index.ErrOverQuota):
+		return exitQuota
 	case errors.Is(err, skiplist.ErrDamaged), errors.Is(err, index.ErrDamaged), errors.Is(err, index.ErrNotHeader):
 		return exitDamage
-	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, index.ErrNotFound):
+	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, index.ErrNotFound), errors.Is(err, message.ErrEmpty):
 		return exitNo
 	}
 	return exitFailed

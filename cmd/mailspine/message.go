@@ -19,8 +19,8 @@ import (
 
 func newMessage(s streams) *cobra.Command {
 	var f boxFlags
-	c := newBoxCommand("message", "Look at the messages of a mailbox, and at what a message derives to",
-		"Look at the messages of a mailbox, and at what a message derives to.", &f)
+	c := newBoxCommand("message", "Look at the messages of a mailbox, change them, and see what a message derives to",
+		"Look at the messages of a mailbox, change them, and see what a message derives to.", &f)
 	c.AddCommand(
 		f.command(s, &cobra.Command{
 			Use: "list MAILBOX", Short: "List the messages: sequence number, UID, time, size, flags, subject",
@@ -32,6 +32,7 @@ func newMessage(s streams) *cobra.Command {
 			Use: "cat MAILBOX UID...", Short: "Print messages as they are in the spool, expunged ones too", Args: cobra.MinimumNArgs(2),
 		}, boxExits("there is no such message"), (*box).catMessages),
 		parseCommand(s),
+		f.appendCommand(s), f.flagCommand(s), f.expungeCommand(s), f.unexpungeCommand(s), f.transferCommand(s, false), f.transferCommand(s, true),
 	)
 	return c
 }

@@ -18,6 +18,9 @@ import (
 // system calls, and each carries its own errno.
 func OS() FS { return osFS{} }
 
+// SetUmask sets what this process takes from the modes of new files.
+func SetUmask(mask uint) { unix.Umask(int(mask)) }
+
 type osFS struct{}
 
 func (osFS) Open(name string, flag Flag, perm fs.FileMode) (File, error) {
