@@ -15,9 +15,9 @@ func newDemo(s streams) *cobra.Command {
 	var kind string
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Re-enact the outage: core dumps fill the disk while the mailbox list is changed",
-		Long: "Re-enact the outage on a small disk of its own: core dumps fill it while the mailbox list is being changed. Nothing\n" +
-			"outside of a temporary directory is touched, and no privilege is needed.\n\n" + exitHelp(map[int]string{
+		Short: "Re-enact the outage: core dumps fill the disk while the mailbox list and a mailbox are changed",
+		Long: "Re-enact the outage on a small disk of its own: core dumps fill it while the mailbox list, and then a mailbox, is\n" +
+			"being changed. Nothing outside of a temporary directory is touched, and no privilege is needed.\n\n" + exitHelp(map[int]string{
 			exitOK: "everything that was acknowledged survived", exitNo: "", exitDamage: "",
 			exitFailed: "something was lost, or the story could not be played",
 		}),

@@ -1,5 +1,5 @@
 // Package demo re-enacts the outage that mailspine was written for, on a disk of its own: core dumps fill the disk while
-// the mailbox list is being changed.
+// the mailbox list and a mailbox are being changed.
 package demo
 
 import (
@@ -7,14 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mailspine/mailspine/internal/vfs"
-	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -24,8 +21,11 @@ type Disk interface {
 	Describe() []string
 	// Options are those with which databases are opened on it.
 	Options() skiplist.Options
-	// Fill takes the space away while refused counts what it keeps others from, until that is enough. It tells how.
-	Fill(ctx context.Context, db string, refused func() int64) (how string, err error)
+	// Fill takes the space away while refused counts what it keeps others from, until that is enough. It tells how. The file is
+	// the one that grows most.
+	Fill(ctx context.Context, file string, refused func() int64) (how string, err error)
+	// StillFull takes what was freed since, and tells how much space there is. It is an error if there is any.
+	StillFull() (how string, err error)
 	// HasReserve tells whether the space that a database keeps in reserve is of use once the disk is full.
 	HasReserve() bool
 	// Free gives the space back.
@@ -54,17 +54,20 @@ func Run(ctx context.Context, o Options, dir string, disk Disk) error {
 	for i, line := range disk.Describe() {
 		s.row([]string{"the disk", ""}[min(i, 1)], "%s", line)
 	}
-	s.row("the story", "%d writers make, share and delete mailboxes, a reader looks them up, and the space runs out", writers)
+	s.row("the story", "%d writers change a mailbox list, and then a mailbox; a reader reads; and the space runs out", writers)
 	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
-		if err := s.play(ctx, f); err != nil {
+		if err := s.playList(ctx, f); err != nil {
 			return fmt.Errorf("demo, %s: %w", f, err)
 		}
 	}
+	if err := s.playMailbox(ctx); err != nil {
+		return fmt.Errorf("demo, mailbox: %w", err)
+	}
 	s.head("What you saw")
 	for _, t := range s.totals {
-		s.row(string(t.format), "%d changes acknowledged, every one survived; %d refused, none left a trace", t.acks, t.refused)
+		s.row(t.what, "%d changes acknowledged, every one survived; %d refused, none left a trace", t.acks.Load(), t.refused.Load())
 	}
-	s.row("yours", "mailspine db check FILE looks at a database of your own, and only reads it")
+	s.row("yours", "mailspine db check FILE and index check NAME look at what is yours, and only read it")
 	return nil
 }
 
@@ -74,12 +77,7 @@ type story struct {
 	dir    string
 	disk   Disk
 	fs     vfs.FS
-	totals []total
-}
-
-type total struct {
-	format        skiplist.Format
-	acks, refused int64
+	totals []*tally
 }
 
 // head begins a part of the story, row tells one thing in it.
@@ -102,56 +100,31 @@ func (s *story) good(text string) string {
 	return text
 }
 
-// mailboxes is how many mailboxes the list begins with, writers how many change it at once. Each writer has mailboxes of
-// its own, so that what has to be in the file is known without making them wait for each other.
-const (
-	mailboxes = 300
-	writers   = 4
-)
-
-func (s *story) play(ctx context.Context, f skiplist.Format) error {
-	path := filepath.Join(s.dir, "mailboxes-"+string(f)+".db")
-	s.head(fmt.Sprintf("A mailbox list in Cyrus's format %s, %d mailboxes", f, mailboxes))
-	o := s.disk.Options()
-	o.Format, o.Create = f, true
-	list, err := openList(ctx, path, o)
-	if err != nil {
-		return err
-	}
-	defer list.Close()
-	l := &ledger{list: list, acked: map[mboxdb.Name]string{}}
-	if err := l.fill(ctx); err != nil {
-		return err
-	}
-	if err := s.fillDisk(ctx, l); err != nil {
-		return err
-	}
-	if err := s.deleteOnFullDisk(ctx, l); err != nil {
-		return err
-	}
-	if err := s.compare(ctx, l); err != nil {
-		return err
-	}
-	if err := s.disk.Free(); err != nil {
-		return err
-	}
-	const more = 300
-	if err := l.work(ctx, more); err != nil {
-		return err
-	}
-	s.row("3  space again", "%d more changes, %s", more, s.good("none refused"))
-	if err := s.compare(ctx, l); err != nil {
-		return err
-	}
-	if err := s.damageAndSalvage(ctx, list.DB(), path); err != nil {
-		return err
-	}
-	s.totals = append(s.totals, total{f, l.acks.Load(), l.refused.Load()})
-	return s.fs.Unlink(path)
+// tally counts the answers to what was asked.
+type tally struct {
+	what                 string
+	acks, refused, reads atomic.Int64
 }
 
-// fillDisk takes the space away while writers change the list and a reader reads it.
-func (s *story) fillDisk(ctx context.Context, l *ledger) error {
+// answer counts n changes that were acknowledged together, or refused. A refusal for want of space is no error.
+func (t *tally) answer(n int64, err error) (acknowledged bool, _ error) {
+	if errors.Is(err, skiplist.ErrNoSpace) {
+		t.refused.Add(n)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	t.acks.Add(n)
+	return true, nil
+}
+
+// writers is how many change things at once. Each has things of its own, so that what has to be there afterwards is known
+// without making them wait for each other.
+const writers = 4
+
+// fillDisk takes the space away while writers change what is in file and a reader reads it.
+func (s *story) fillDisk(ctx context.Context, t *tally, file string, change func(ctx context.Context, writer, i int) error, read func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -159,8 +132,8 @@ func (s *story) fillDisk(ctx context.Context, l *ledger) error {
 	errs := make(chan error, writers+1)
 	for w := range writers {
 		wg.Go(func() {
-			for i := w; !stop.Load(); i += writers {
-				if err := l.change(ctx, i); err != nil {
+			for i := 0; !stop.Load(); i++ {
+				if err := change(ctx, w, i); err != nil {
 					errs <- err
 					return
 				}
@@ -168,14 +141,14 @@ func (s *story) fillDisk(ctx context.Context, l *ledger) error {
 		})
 	}
 	wg.Go(func() {
-		for ; !stop.Load(); l.reads.Add(1) {
-			if _, err := l.list.Lookup(ctx, name(mailboxes/2)); err != nil {
+		for ; !stop.Load(); t.reads.Add(1) {
+			if err := read(ctx); err != nil {
 				errs <- fmt.Errorf("a read failed: %w", err)
 				return
 			}
 		}
 	})
-	how, err := s.disk.Fill(ctx, l.list.DB().Path(), l.refused.Load)
+	how, err := s.disk.Fill(ctx, file, t.refused.Load)
 	stop.Store(true)
 	wg.Wait()
 	select {
@@ -187,111 +160,7 @@ func (s *story) fillDisk(ctx context.Context, l *ledger) error {
 		return err
 	}
 	s.row("1  space runs out", "%s", how)
-	s.row("", "%d changes acknowledged, %d refused with ErrNoSpace", l.acks.Load(), l.refused.Load())
-	s.row("", "%d reads meanwhile, %s", l.reads.Load(), s.good("none failed"))
+	s.row("", "%d changes acknowledged, %d refused with ErrNoSpace", t.acks.Load(), t.refused.Load())
+	s.row("", "%d reads meanwhile, %s", t.reads.Load(), s.good("none failed"))
 	return nil
-}
-
-// deleteOnFullDisk shows that the reserve lets deletions through.
-func (s *story) deleteOnFullDisk(ctx context.Context, l *ledger) error {
-	before := l.refused.Load()
-	const n = 100
-	if !s.disk.HasReserve() {
-		s.row("2  still no space", "deletions wait too: the reserve is space on a disk, and a limit is a limit all the same")
-		return nil
-	}
-	for i := range n {
-		if err := l.remove(ctx, name(i)); err != nil {
-			return err
-		}
-	}
-	refused := l.refused.Load() - before
-	s.row("2  still no space", "%d of %d mailboxes deleted, out of the reserve", n-refused, n)
-	if refused > 0 {
-		return fmt.Errorf("%d of %d deletions were refused although there is a reserve", refused, n)
-	}
-	return nil
-}
-
-// compare holds what is in the file, opened anew, against what was acknowledged.
-func (s *story) compare(ctx context.Context, l *ledger) error {
-	d, err := l.differences(ctx)
-	if err != nil {
-		return err
-	}
-	text := fmt.Sprintf("%d lost, %d stale, %d back from the dead", d.lost, d.stale, d.extra)
-	agree := "names, unique ids and reverse ACLs agree"
-	if d.findings > 0 {
-		agree = fmt.Sprintf("%d records do not agree with others", d.findings)
-	}
-	if d == (differences{}) {
-		text, agree = s.good(text), s.good(agree)
-	}
-	s.row("   the list, reopened", "%d acknowledged mailboxes: %s", len(l.acked), text)
-	s.row("", "%s", agree)
-	if d != (differences{}) {
-		return errors.New("the list is not what was acknowledged")
-	}
-	return nil
-}
-
-// damagedBytes is how much of a file is destroyed: more than a record, so that it shows also in a format that has no
-// checksums. mostUnderDamage is how many records can be touched by it.
-const (
-	damagedBytes    = 256
-	mostUnderDamage = 4
-)
-
-// damageAndSalvage destroys a few records in the middle of a copy and collects the rest.
-func (s *story) damageAndSalvage(ctx context.Context, db *skiplist.DB, path string) error {
-	damaged, out := path+".damaged", path+".salvaged"
-	defer func() {
-		_ = s.fs.Unlink(damaged)
-		_ = s.fs.Unlink(out)
-	}()
-	if _, err := db.BackupFile(ctx, damaged); err != nil {
-		return err
-	}
-	if err := zeroMiddle(s.fs, damaged); err != nil {
-		return err
-	}
-	s.row("4  a copy is damaged", "%d bytes in its middle are overwritten with zeros", damagedBytes)
-	found, err := skiplist.Check(ctx, damaged, skiplist.Options{})
-	if err != nil {
-		return err
-	}
-	if len(found) == 0 {
-		return errors.New("the check does not see the damage")
-	}
-	for i, x := range found {
-		detail, _, _ := strings.Cut(x.Detail, ";")
-		s.row([]string{"   db check", ""}[min(i, 1)], "%s at %#x: %s", x.Severity, x.Offset, detail)
-	}
-	if _, err := skiplist.Open(ctx, damaged, skiplist.Options{}); !errors.Is(err, skiplist.ErrDamaged) {
-		return fmt.Errorf("the damaged copy was opened for writing: %v", err)
-	}
-	s.row("   db set", "refused: nothing is written to a damaged file")
-	res, err := skiplist.Salvage(ctx, damaged, out, skiplist.SalvageOptions{})
-	if err != nil {
-		return err
-	}
-	records := db.Stats().Records
-	s.row("   db salvage", "%s into a new file; the %d under the zeros are gone",
-		s.good(fmt.Sprintf("%d of %d records", res.Records, records)), records-res.Records)
-	if res.Records < records-mostUnderDamage || res.Records > records {
-		return errors.New("the salvage missed records")
-	}
-	return nil
-}
-
-func zeroMiddle(fsys vfs.FS, path string) error {
-	f, err := fsys.Open(path, vfs.ReadWrite, 0)
-	if err != nil {
-		return err
-	}
-	info, err := f.Stat()
-	if err == nil {
-		_, err = f.WriteAt(make([]byte, damagedBytes), info.Size/2&^7)
-	}
-	return errors.Join(err, f.Close())
 }

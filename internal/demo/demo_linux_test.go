@@ -4,14 +4,20 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
+	"github.com/mailspine/mailspine/store"
 )
 
 // TestLimited plays the whole story under a limit on files, and finds the limit lifted afterwards.
@@ -27,6 +33,7 @@ func TestLimited(t *testing.T) {
 		"a limit on the size of files stands in for it", "refused with ErrNoSpace",
 		"deletions wait too", "acknowledged mailboxes: 0 lost, 0 stale, 0 back from the dead", "names, unique ids and reverse ACLs agree", "300 more changes, none refused",
 		"db check", "refused: nothing is written to a damaged file", "into a new file", "format skiplist", "format twoskip",
+		"50 of 50 flags removed, 50 of 50 messages expunged", "expunged: 0 lost, 0 stale, 0 half applied", "index, cache, counters and message files agree",
 	} {
 		require.Contains(t, text, want)
 	}
@@ -38,7 +45,7 @@ func TestLossIsTold(t *testing.T) {
 	list, err := openList(t.Context(), filepath.Join(t.TempDir(), "db"), skiplist.Options{Create: true})
 	require.NoError(t, err)
 	defer list.Close()
-	l := &ledger{list: list, acked: map[mboxdb.Name]string{}}
+	l := newLedger(list, "")
 	require.NoError(t, l.fill(t.Context()))
 	d, err := l.differences(t.Context())
 	require.NoError(t, err)
@@ -87,3 +94,121 @@ func TestInterrupted(t *testing.T) {
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// newPost is a mailbox with messages, some of them changed.
+func newPost(t *testing.T) *post {
+	st, err := newStore(t.Context(), vfs.OS(), t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, st.Close()) })
+	fred := mboxdb.InternalName("user.fred")
+	_, err = st.Create(t.Context(), store.NewMailbox{Name: fred})
+	require.NoError(t, err)
+	p, err := openPost(t.Context(), st, fred)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.close()) })
+	_, err = p.fill(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, p.work(t.Context(), 20))
+	d, err := p.differences(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, d)
+	return p
+}
+
+// TestMailLossIsTold shows that the comparison sees each kind of difference, and fails.
+func TestMailLossIsTold(t *testing.T) {
+	p := newPost(t)
+	paths := p.box.Place().Paths
+	before, err := os.ReadFile(paths.Index)
+	require.NoError(t, err)
+
+	// Three messages, and a change of flags of two, are acknowledged and lost: files and cache records are there, and nobody
+	// knows them.
+	_, err = p.append(t.Context(), 3)
+	require.NoError(t, err)
+	require.NoError(t, p.unflag(t.Context(), 1, 2))
+	require.NoError(t, os.WriteFile(paths.Index, before, 0o600))
+	d, err := p.differences(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, mailDifferences{lost: 3, stale: 2, findings: 4}, d)
+	var out bytes.Buffer
+	s := &story{w: &out}
+	require.ErrorContains(t, s.comparePost(t.Context(), p), "not what was acknowledged")
+	require.Contains(t, out.String(), "expunged: 3 lost, 2 stale, 0 half applied\n")
+	require.Contains(t, out.String(), "4 findings of the check\n")
+}
+
+// TestMailTracesAreTold shows that the comparison sees what nobody acknowledged.
+func TestMailTracesAreTold(t *testing.T) {
+	p := newPost(t)
+	require.NoError(t, p.box.Update(t.Context(), func(tx *index.Tx) error {
+		_, err := tx.Append(index.NewMessage{Body: strings.NewReader(letter(0))})
+		if err == nil {
+			_, err = tx.Expunge(7, index.ExpungeDelayed)
+		}
+		return err
+	}))
+	require.NoError(t, os.WriteFile(filepath.Join(p.box.Place().Stage, "1-2-3"), nil, 0o600))
+	// A message that is another one is a loss.
+	other := p.acked[9]
+	other.guid[0]++
+	p.acked[9] = other
+	d, err := p.differences(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, mailDifferences{lost: 1, half: 2, findings: 1}, d)
+	require.NoError(t, os.WriteFile(p.box.Place().Message(&index.Record{UID: 9}), []byte("x"), 0o600))
+	d, err = p.differences(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, d.findings, 1, "the files of messages are compared")
+}
+
+// forgetful is a disk that loses what was written to the mailbox since it began to fill up.
+type forgetful struct {
+	limited
+	index  string
+	before []byte
+}
+
+func (f *forgetful) Fill(ctx context.Context, file string, refused func() int64) (how string, err error) {
+	f.index = filepath.Join(filepath.Dir(file), "cyrus.index")
+	if f.before, err = os.ReadFile(f.index); err != nil && !os.IsNotExist(err) {
+		return "", err
+	}
+	return f.limited.Fill(ctx, file, refused)
+}
+
+func (f *forgetful) StillFull() (string, error) {
+	if f.before != nil {
+		if err := os.WriteFile(f.index, f.before, 0o600); err != nil {
+			return "", err
+		}
+		f.before = nil
+	}
+	return f.limited.StillFull()
+}
+
+// TestForgetfulDisk shows that the story does not end well if acknowledged changes are lost.
+func TestForgetfulDisk(t *testing.T) {
+	var out bytes.Buffer
+	disk := &forgetful{}
+	s := &story{w: &out, dir: t.TempDir(), disk: disk, fs: vfs.OS()}
+	require.ErrorContains(t, s.playMailbox(t.Context()), "the mailbox is not what was acknowledged")
+	require.NoError(t, disk.Close())
+	require.Regexp(t, `expunged: [1-9]\d* lost, `, &out)
+	require.NotContains(t, out.String(), "space again")
+}
+
+// tight is a disk on which nothing can be written any more, not even where there is something.
+type tight struct{ limited }
+
+func (d *tight) StillFull() (string, error) {
+	return "", unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1, Max: d.before.Max})
+}
+
+// TestExpungeRefused shows that an expunge that needs space is told.
+func TestExpungeRefused(t *testing.T) {
+	disk := &tight{}
+	s := &story{w: io.Discard, dir: t.TempDir(), disk: disk, fs: vfs.OS()}
+	require.ErrorContains(t, s.playMailbox(t.Context()), "for want of space")
+	require.NoError(t, disk.Close())
+}

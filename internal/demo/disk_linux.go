@@ -139,6 +139,27 @@ func (m *mounted) Fill(ctx context.Context, _ string, refused func() int64) (str
 	return fmt.Sprintf("core dumps of %d KiB take every block there is", size>>10), nil
 }
 
+// StillFull has the core file grow by what there is.
+func (m *mounted) StillFull() (string, error) {
+	f, err := vfs.OS().Open(m.core(), vfs.ReadWrite, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	for size := info.Size; err == nil; size += 512 {
+		_, err = f.WriteAt(make([]byte, 512), size)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		return "", err
+	}
+	space, err := vfs.OS().StatFS(m.dir)
+	if err == nil && space.FreeBytes > 0 {
+		err = fmt.Errorf("the disk has %d bytes free", space.FreeBytes)
+	}
+	return "0 bytes free", err
+}
+
 // Free removes the core file.
 func (m *mounted) Free() error {
 	if err := vfs.OS().Unlink(m.core()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -164,9 +185,9 @@ func (l *limited) HasReserve() bool          { return false }
 // roomBytes is how much a file may still grow under the limit.
 const roomBytes = 32 << 10
 
-// Fill sets the limit a little behind the end of the database, and waits until enough was refused.
-func (l *limited) Fill(ctx context.Context, db string, refused func() int64) (string, error) {
-	info, err := vfs.OS().Stat(db)
+// Fill sets the limit a little behind the end of the file, and waits until enough was refused.
+func (l *limited) Fill(ctx context.Context, file string, refused func() int64) (string, error) {
+	info, err := vfs.OS().Stat(file)
 	if err != nil {
 		return "", err
 	}
@@ -186,6 +207,14 @@ func (l *limited) Fill(ctx context.Context, db string, refused func() int64) (st
 		time.Sleep(time.Millisecond)
 	}
 	return fmt.Sprintf("no file may grow beyond %d KiB any more", limit>>10), nil
+}
+
+// StillFull finds the limit in place.
+func (l *limited) StillFull() (string, error) {
+	if l.before == nil {
+		return "", errors.New("there is no limit")
+	}
+	return "the limit is still there", nil
 }
 
 // Free lifts the limit.
