@@ -196,10 +196,13 @@ func (c *commit) openCache() error {
 	}
 	info, err := f.Stat()
 	if err != nil {
-		_ = f.Close()
-		return err
+		if c.cacheMade {
+			_ = w.fs.Unlink(path)
+		}
+		return errors.Join(err, f.Close())
 	}
-	c.cache = f // from here on undo cuts it to its size
+	// Not before its size is known: undo cuts the file back to that.
+	c.cache = f
 	c.cacheSize, c.cacheOff = info.Size, info.Size
 	fresh := info.Size < cacheHeaderSize
 	if !fresh && w.index.Header.NumRecords == 0 {
@@ -405,7 +408,7 @@ func (c *commit) undo() {
 // unknown leaves everything to the next one who locks the mailbox. Nothing is removed: the change may be on the disk.
 func (c *commit) unknown() {
 	w := c.w
-	w.m.unsettled = true
+	w.m.unsettled = &c.entry
 	if c.pledge != nil {
 		c.pledge.Leave()
 	}

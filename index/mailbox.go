@@ -32,8 +32,9 @@ type Mailbox struct {
 	opts  OpenOptions
 	// turn is held, full, by the one that changes the mailbox: within the process nobody has to wait in the kernel.
 	turn chan struct{}
-	// unsettled is set while what the disk holds of the index header may not be what is read. Guarded by turn.
-	unsettled bool
+	// unsettled is a change of which it is not known whether the disk has it: before anything else is written, that is
+	// decided. Guarded by turn.
+	unsettled *entry
 
 	mu  sync.Mutex
 	cur *opened // nil once the mailbox is closed

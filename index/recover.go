@@ -148,39 +148,58 @@ func (w *writer) recover(ctx context.Context) (all []Recovered, err error) {
 // resolve resolves one entry. The header of cyrus.index decides: if it is the one after the change, the change is carried out;
 // if it is the one before, it is undone; if it is neither, somebody else has gone on.
 func (w *writer) resolve(ctx context.Context, s *journal.Slot) (Recovered, error) {
-	r := Recovered{Path: w.place.Paths.Index, Outcome: Overtaken}
 	p, repack, err := decodeRepackEntry(s.Payload())
 	if err == nil && repack {
-		return r, w.resolveRepack(ctx, s, p, &r)
+		r := Recovered{Path: w.place.Paths.Index, Outcome: Overtaken}
+		err := w.resolveRepack(ctx, s, p, &r)
+		return r, err
 	}
 	e := &entry{}
 	if err == nil {
 		err = e.decode(s.Payload())
 	}
 	if err != nil {
-		return r, fmt.Errorf("%s: %w", w.journal.Dir(), err)
+		return Recovered{}, fmt.Errorf("%s: %w", w.journal.Dir(), err)
 	}
-	if w.info.Ino == e.ino {
-		now := make([]byte, len(e.before))
-		if err := readFull(w.file, now, 0); err != nil {
-			return r, fmt.Errorf("read %s: %w", r.Path, err)
-		}
-		switch {
-		case bytes.Equal(now, e.after):
-			r.Outcome = Finished
-		case bytes.Equal(now, e.before):
-			r.Outcome = Undone
-		}
-		if err := w.restore(e, now, &r); err != nil {
-			return r, err
-		}
-	}
-	if w.settle(ctx, e) {
+	r, err := w.decide(e)
+	if err == nil && w.settle(ctx, e) {
 		// Durably, if it was undone: the next change may give the file the same header as the one that was undone would have,
 		// and must not be taken for it.
-		return r, s.Clear(r.Outcome == Undone)
+		err = s.Clear(r.Outcome == Undone)
 	}
-	return r, nil
+	return r, err
+}
+
+// decide finds out what became of a change, and brings it to its end.
+func (w *writer) decide(e *entry) (Recovered, error) {
+	r := Recovered{Path: w.place.Paths.Index, Outcome: Overtaken}
+	if w.info.Ino != e.ino {
+		return r, nil
+	}
+	now := make([]byte, len(e.before))
+	if err := readFull(w.file, now, 0); err != nil {
+		return r, fmt.Errorf("read %s: %w", r.Path, err)
+	}
+	switch {
+	case bytes.Equal(now, e.after):
+		r.Outcome = Finished
+	case bytes.Equal(now, e.before) || cutShort(now, e.before, e.after):
+		r.Outcome = Undone
+	}
+	err := w.restore(e, now, &r)
+	return r, err
+}
+
+// cutShort tells whether now is what a write of one header over the other leaves that stopped in the middle.
+func cutShort(now, before, after []byte) bool {
+	starts := func(b []byte) (n int) {
+		for n < len(now) && now[n] == b[n] {
+			n++
+		}
+		return n
+	}
+	a, b := starts(after), starts(before)
+	return bytes.Equal(now[a:], before[a:]) || bytes.Equal(now[b:], after[b:])
 }
 
 // restore writes the records, cyrus.header and the header of cyrus.index as the outcome wants them, and syncs. They are written

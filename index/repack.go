@@ -110,7 +110,7 @@ func (m *Mailbox) Repack(ctx context.Context, to Version, opts RepackOptions) (*
 	if err != nil || opts.DryRun {
 		return done, err
 	}
-	m.unsettled = false // what it was about is in the file that is gone
+	m.unsettled = nil // what it was about is in the file that is gone
 	return done, m.Refresh(ctx)
 }
 

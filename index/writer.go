@@ -95,6 +95,12 @@ func (m *Mailbox) lockIndex(ctx context.Context) (_ *writer, err error) {
 	if _, err := w.recover(ctx); err != nil {
 		return nil, err
 	}
+	if e := m.unsettled; e != nil {
+		if _, err := w.decide(e); err != nil {
+			return nil, err
+		}
+		m.unsettled = nil
+	}
 	return w, w.load()
 }
 
@@ -144,16 +150,6 @@ func (w *writer) load() (err error) {
 	w.header = &HeaderFile{}
 	if err := w.header.Decode(w.hraw); err != nil {
 		return in(err, w.place.Paths.Header, 0, 0)
-	}
-	if w.m.unsettled {
-		// What the disk holds of the header is not what we read: before anything else is written, the two are made one.
-		if err := w.writeIndex(w.raw, 0); err != nil {
-			return err
-		}
-		if err := w.file.Datasync(); err != nil {
-			return err
-		}
-		w.m.unsettled = false
 	}
 	return nil
 }
