@@ -69,6 +69,8 @@ func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err err
 	if st.as, err = becomeOwner(f.as, st.config.ConfigDirectory(), logger); err != nil {
 		return nil, err
 	}
+	// What is made in the store is as private as what the server makes, whatever the shell takes away.
+	owner.Umask(st.config.Umask())
 	st.path, st.opts = mboxdb.Configured(st.config)
 	if f.file != "" {
 		st.path, st.fileGiven = f.file, true

@@ -2,7 +2,9 @@ package imapdconf
 
 import (
 	"fmt"
+	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -271,6 +273,16 @@ func (c *Config) Path(name string) string {
 		panic("imapdconf: no standard place for " + name)
 	}
 	return path.Join(c.ConfigDirectory(), file)
+}
+
+// Umask is what is taken away from the modes of new files (umask). Cyrus reads it as C does an octal number, and what is none
+// as 0; such a one is read as the standard here, as mail is nobody else's to read.
+func (c *Config) Umask() fs.FileMode {
+	n, err := strconv.ParseUint(c.String("umask"), 8, 32)
+	if err != nil {
+		return 0o077
+	}
+	return fs.FileMode(n).Perm()
 }
 
 // Separator is the character between the levels of mailbox names that clients see.

@@ -4,6 +4,7 @@ package owner
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"slices"
@@ -89,3 +90,6 @@ func (id *Identity) Become() error {
 	}
 	return nil
 }
+
+// Umask sets the bits of the mode that new files of this process do not get, all its threads.
+func Umask(mask fs.FileMode) { syscall.Umask(int(mask.Perm())) }
