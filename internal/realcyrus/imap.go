@@ -21,6 +21,8 @@ type Client struct {
 	conn net.Conn
 	r    *bufio.Reader
 	tag  int
+	// Status is the tagged answer to the last command, such as "OK [APPENDUID 7 1] Completed".
+	Status string
 }
 
 // DialIMAP connects and reads the greeting.
@@ -101,6 +103,7 @@ func (c *Client) send(command string, literal []byte) ([]string, error) {
 		if !ok {
 			return answers, fmt.Errorf("answer to %s: unexpected %q", verb(command), line)
 		}
+		c.Status = status
 		if !strings.HasPrefix(status, "OK") {
 			return answers, fmt.Errorf("%s: %s", verb(command), status)
 		}
