@@ -17,6 +17,8 @@ var (
 	ErrVersion = errors.New("the file has a version that this program does not know")
 	// ErrNotHeader means that a cyrus.header does not begin as one.
 	ErrNotHeader = errors.New("not a mailbox header")
+	// ErrHeaderFile means that cyrus.header is not the file of which cyrus.index has the checksum.
+	ErrHeaderFile = errors.New("cyrus.header is not the one that cyrus.index knows")
 	// ErrNotFound means that there is no record with the UID or number asked for.
 	ErrNotFound = errors.New("no such record")
 	// ErrNoCache means that a record has no usable cache record: the message itself has to be parsed.
@@ -69,7 +71,7 @@ type FormatError struct {
 	Field string
 	// Found and Wanted say what stands there and what should.
 	Found, Wanted string
-	// Class is one of ErrDamaged, ErrVersion, ErrNotHeader, ErrNoCache and ErrValue.
+	// Class is one of ErrDamaged, ErrVersion, ErrNotHeader, ErrHeaderFile, ErrNoCache and ErrValue.
 	Class error
 }
 

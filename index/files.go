@@ -45,8 +45,9 @@ type Files struct {
 	// messages.
 	Cache, Archive *CacheFile
 
-	index *source
-	open  []io.Closer
+	headerCRC uint32 // of the bytes of cyrus.header
+	index     *source
+	open      []io.Closer
 }
 
 // OpenFiles opens the files of a mailbox. It fails as Cyrus does, if header or index are missing or damaged; a missing
@@ -70,7 +71,7 @@ func openWhatIs(fsys vfs.FS, p Paths) (_ *Files, err error) {
 		}
 	}()
 	var lost, damaged error
-	if f.Header, _, lost = readHeaderFile(fsys, p.Header); lost != nil {
+	if f.Header, f.headerCRC, lost = readHeaderFile(fsys, p.Header); lost != nil {
 		f.Header = &HeaderFile{}
 	}
 	if f.index, err = f.source(fsys, p.Index); err != nil {

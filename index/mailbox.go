@@ -247,7 +247,7 @@ func (m *Mailbox) Header() (*Header, error) {
 	return &f.Index.Header, nil
 }
 
-// HeaderFile returns what cyrus.header says, as of the last refresh. Do not change it.
+// HeaderFile returns what cyrus.header says, as of the last refresh. Do not change it. See [Mailbox.VerifyHeaderFile].
 func (m *Mailbox) HeaderFile() (*HeaderFile, error) {
 	f, done, err := m.use()
 	if err != nil {
@@ -255,6 +255,24 @@ func (m *Mailbox) HeaderFile() (*HeaderFile, error) {
 	}
 	defer done()
 	return f.Header, nil
+}
+
+// VerifyHeaderFile returns nil if cyrus.header is the file of which cyrus.index has the checksum, as of the last refresh, or
+// if there is none to compare with: before version 12 there is none. Otherwise the error is of class ErrHeaderFile. Cyrus
+// opens such a mailbox all the same, and so does Open: a crash of Cyrus between its two writes leaves one, with a header
+// file that is whole. But it may as well be damaged, and have wrong names of flags and wrong rights.
+func (m *Mailbox) VerifyHeaderFile() error {
+	f, done, err := m.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	wanted := f.Index.Header.HeaderFileCRC
+	if wanted == 0 || wanted == f.headerCRC {
+		return nil
+	}
+	return &FormatError{Path: f.Paths.Header, Field: "header_file_crc", Found: fmt.Sprintf("the checksum %08x", f.headerCRC),
+		Wanted: fmt.Sprintf("%08x, which cyrus.index has", wanted), Class: ErrHeaderFile}
 }
 
 // locked calls do under the shared lock of the index.

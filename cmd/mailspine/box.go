@@ -144,6 +144,21 @@ func (b *box) open(do func(m *index.Mailbox) error) error {
 	return errors.Join(damage, do(m), m.Close())
 }
 
+// named adds to the error of a command that prints names of flags or rights that these may be wrong. Of a mailbox that
+// Cyrus does not open nothing vouches for the checksum in the index.
+func (b *box) named(m *index.Mailbox, err error) error {
+	doubt := m.VerifyHeaderFile()
+	switch {
+	case doubt == nil || b.damage != nil:
+		return err
+	case err != nil:
+		return errors.Join(err, doubt)
+	}
+	return &exitError{exitNo, &advisedError{doubt, "names of flags and rights may be wrong; mailspine mailbox info prints the rights that the list has"}}
+}
+
+const headerDoubt = "cyrus.header is not the file of which the index has the checksum: it was printed, and may be wrong"
+
 // lostError says that a file is lost without which Cyrus does not open the mailbox. To those who read it that is damage.
 type lostError struct{ error }
 

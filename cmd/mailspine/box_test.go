@@ -132,6 +132,51 @@ func TestMailboxDamaged(t *testing.T) {
 	}
 }
 
+// TestHeaderFileInDoubt: names of flags and rights out of a cyrus.header that is not the one whose checksum the index has are
+// printed, and not passed off as good.
+func TestHeaderFileInDoubt(t *testing.T) {
+	dir := copyMailbox(t, "v17")
+	path := filepath.Join(dir, "cyrus.header")
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(b), "Junk", "Junj", 1)), 0o600))
+	for args, code := range map[string]int{
+		"index show": exitNo, "index records": exitNo, "message list": exitNo, "header show": exitNo, "index check": exitDamage, // no messages
+		"cache show": exitOK, "cache check": exitOK,
+	} {
+		stdout, stderr, got := boxCode(t, append(strings.Fields(args), dir)...)
+		require.Equal(t, code, got, args)
+		if code == exitNo {
+			require.Contains(t, stdout, "Junj", args)
+			require.Contains(t, stderr, "not the one that cyrus.index knows", args)
+			jsonText, _, got := boxCode(t, append(strings.Fields(args), dir, "--json")...)
+			require.Equal(t, exitNo, got)
+			require.True(t, json.Valid([]byte(jsonText)), jsonText)
+		}
+	}
+	stdout, stderr, code := boxCode(t, "index", "records", dir, "99", "1")
+	require.Equal(t, exitNo, code)
+	require.Contains(t, stderr, "UID 99")
+	require.Contains(t, stderr, "not the one that cyrus.index knows", stdout)
+}
+
+// TestCatVerifies: a message file that is not the message whose id the index has is printed, and said to be damaged; one that
+// is lost does not hide the others.
+func TestCatVerifies(t *testing.T) {
+	dir := copyMailbox(t, "v17")
+	records := jsonList[indexRecordJSON](t, runBox(t, "index", "records", dir, "--json"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "2."), []byte("Subject: two\r\n\r\nother\r\n"), 0o600))
+	stdout, stderr, code := boxCode(t, "message", "cat", dir, "1", "2")
+	require.Equal(t, exitDamage, code)
+	require.Equal(t, "Subject: two\r\n\r\nother\r\n", stdout)
+	require.Contains(t, stderr, "1.: no such file")
+	require.Contains(t, stderr, records[1].GUID+" in the index")
+	for i, text := range recordedMail {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.", i+1)), []byte(text), 0o600))
+	}
+	require.Equal(t, strings.Join(recordedMail, ""), runBox(t, "message", "cat", dir, "1", "2", "3", "4"))
+}
+
 // examined finds in the output of mbexamine what it says of each message.
 var examined = regexp.MustCompile(`UID:(\d+)\s+INT_DATE:(\d+)\s+SENTDATE:(\d+)\s+SAVEDATE:(\d+)\s+SIZE:(\d+)\s+> HDRSIZE:(\d+)\s+LASTUPD :(\d+)\s+SYSFLAGS:\w+\s+` +
 	`> CACHEVER:(\d+) GUID:(\w+) MODSEQ:(\d+)`)

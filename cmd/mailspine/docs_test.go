@@ -75,18 +75,24 @@ func fixture(t *testing.T, state string) (dir string) {
 	return dir
 }
 
+// recordedMail are the messages of the recorded mailboxes.
+var recordedMail = []string{
+	"Subject: one\r\n\r\nbody\r\n",
+	"From: A <a@b.example>\r\nDate: Wed, 01 Jan 2020 10:11:12 +0100\r\nContent-Type: text/plain; charset=koi8-r\r\n\r\n\r\n",
+	"Subject: =?utf-8?q?=C3=A4?=\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\n" +
+		"Content-Type: message/rfc822\r\n\r\nSubject: in\r\n\r\ny\r\n--b--\r\n",
+	"To: x@y\r\n\r\nz\r\n",
+}
+
 // fillStore makes a whole store: a configuration that Cyrus would accept, a list with a few mailboxes, and one of them
-// with the files that Cyrus recorded and messages of the sizes in them.
+// with the files that Cyrus recorded and its messages.
 func fillStore(t *testing.T, dir, path string) {
 	t.Helper()
 	spool := filepath.Join(dir, "spool", "uuid", "i", "d", "id-1")
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "imap", "db"), 0o755))
 	require.NoError(t, os.CopyFS(spool, os.DirFS("../../index/testdata/real/v17")))
-	for uid, size := range []int{1: 22, 2: 108, 3: 146, 4: 14} {
-		if uid > 0 {
-			text := "Subject: " + strings.Repeat("x", size-13) + "\r\n\r\n"
-			require.NoError(t, os.WriteFile(filepath.Join(spool, fmt.Sprintf("%d.", uid)), []byte(text), 0o644))
-		}
+	for i, text := range recordedMail {
+		require.NoError(t, os.WriteFile(filepath.Join(spool, fmt.Sprintf("%d.", i+1)), []byte(text), 0o644))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "imapd.conf"), fmt.Appendf(nil, "configdirectory: %[1]s/imap\n"+
 		"defaultpartition: default\npartition-default: %[1]s/spool\nadmins: cyrus\naltnamespace: no\nunixhierarchysep: no\n", dir), 0o644))

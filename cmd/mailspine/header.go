@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,7 +17,7 @@ func newHeader(s streams) *cobra.Command {
 	c := newBoxCommand("header", "Look at the cyrus.header of a mailbox", "Look at the cyrus.header of a mailbox: ids, quota root, access rights, names of flags.", &f)
 	c.AddCommand(f.command(s, &cobra.Command{
 		Use: "show MAILBOX", Short: "Print what the header file says", Args: cobra.ExactArgs(1),
-	}, boxExits(""), (*box).showHeader))
+	}, boxExits(headerDoubt), (*box).showHeader))
 	return c
 }
 
@@ -52,7 +53,12 @@ func (b *box) showHeader([]string) error {
 	for _, e := range h.ACL {
 		j.ACL = append(j.ACL, headerRightJSON(e))
 	}
-	return b.out.result(j, j.print)
+	err = b.out.result(j, j.print)
+	// Where the index cannot be opened nothing vouches for the header file, and it is printed as it is.
+	if m, openErr := index.Open(b.ctx, vfs.OS(), b.place); openErr == nil {
+		err = errors.Join(b.named(m, err), m.Close())
+	}
+	return err
 }
 
 func (j headerFileJSON) print(w io.Writer) {

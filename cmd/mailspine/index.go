@@ -19,13 +19,13 @@ func newIndex(s streams) *cobra.Command {
 		f.command(s, &cobra.Command{
 			Use: "show MAILBOX", Short: "Print the header of the index: status, counters, checksums", Args: cobra.ExactArgs(1),
 			Example: "  mailspine index show -C /etc/imapd.conf user.alice",
-		}, boxExits(""), (*box).showIndex),
+		}, boxExits(headerDoubt), (*box).showIndex),
 		f.command(s, &cobra.Command{
 			Use: "records MAILBOX [UID...]", Short: "Print the records, all or those with the UIDs given, expunged ones too",
 			Long: "Print the records, all or those with the UIDs given, expunged ones too, as Cyrus's mbexamine does. In text a line each:\n" +
 				"UID, internaldate, size, modseq, GUID and flags with tabs between; in JSON everything. Times are seconds since 1970.",
 			Args: cobra.MinimumNArgs(1),
-		}, boxExits("there is no such record"), (*box).printRecords),
+		}, boxExits("there is no such record, or "+headerDoubt), (*box).printRecords),
 		f.indexCheckCommand(s),
 		f.indexRepackCommand(s),
 		f.indexUpgradeCommand(s),
@@ -152,7 +152,7 @@ func (b *box) showIndex([]string) error {
 		if b.damage != nil {
 			j.Damaged = b.damage.Error()
 		}
-		return b.out.result(j, j.print)
+		return b.named(m, b.out.result(j, j.print))
 	})
 }
 
@@ -236,7 +236,7 @@ func (b *box) printRecords(args []string) error {
 	if err != nil {
 		return err
 	}
-	return b.list(uids, func(m *index.Mailbox, l *list, _ index.RecordNo, r *index.Record) error {
+	return b.namedList(uids, func(m *index.Mailbox, l *list, _ index.RecordNo, r *index.Record) error {
 		h, err := m.HeaderFile()
 		if err != nil {
 			return err
@@ -265,11 +265,17 @@ func (b *box) printRecord(l *list, h *index.HeaderFile, r *index.Record) error {
 
 // list prints something for each of the records with the UIDs given, all of them if none is.
 func (b *box) list(uids []index.UID, each func(m *index.Mailbox, l *list, no index.RecordNo, r *index.Record) error) error {
-	return b.open(func(m *index.Mailbox) error {
-		l := newList(b.out)
-		err := b.records(m, uids, func(no index.RecordNo, r *index.Record) error { return each(m, l, no, r) })
-		return l.end(err)
-	})
+	return b.open(func(m *index.Mailbox) error { return b.listIn(m, uids, each) })
+}
+
+// namedList is list, for what has names of flags in it.
+func (b *box) namedList(uids []index.UID, each func(m *index.Mailbox, l *list, no index.RecordNo, r *index.Record) error) error {
+	return b.open(func(m *index.Mailbox) error { return b.named(m, b.listIn(m, uids, each)) })
+}
+
+func (b *box) listIn(m *index.Mailbox, uids []index.UID, each func(m *index.Mailbox, l *list, no index.RecordNo, r *index.Record) error) error {
+	l := newList(b.out)
+	return l.end(b.records(m, uids, func(no index.RecordNo, r *index.Record) error { return each(m, l, no, r) }))
 }
 
 // uidArgs reads UIDs from the command line.

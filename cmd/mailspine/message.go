@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"os"
 	"strings"
@@ -27,7 +28,7 @@ func newMessage(s streams) *cobra.Command {
 			Long: "List the messages that are not expunged, a line each with tabs between: sequence number, UID, time of arrival, size,\n" +
 				"flags, subject. JSON has the path of the message file, too.",
 			Args: cobra.ExactArgs(1),
-		}, boxExits(""), (*box).listMessages),
+		}, boxExits(headerDoubt), (*box).listMessages),
 		f.command(s, &cobra.Command{
 			Use: "cat MAILBOX UID...", Short: "Print messages as they are in the spool, expunged ones too", Args: cobra.MinimumNArgs(2),
 		}, boxExits("there is no such message"), (*box).catMessages),
@@ -48,7 +49,7 @@ type listedMessageJSON struct {
 func (b *box) listMessages([]string) error {
 	sequence := 0
 	var p message.Parser
-	return b.list(nil, func(m *index.Mailbox, l *list, _ index.RecordNo, r *index.Record) error {
+	return b.namedList(nil, func(m *index.Mailbox, l *list, _ index.RecordNo, r *index.Record) error {
 		if r.Expunged() {
 			return nil
 		}
@@ -124,14 +125,25 @@ func (b *box) catMessages(args []string) error {
 		return err
 	}
 	return b.open(func(m *index.Mailbox) error {
-		return b.records(m, uids, func(_ index.RecordNo, r *index.Record) error {
+		var lost error
+		err := b.records(m, uids, func(_ index.RecordNo, r *index.Record) error {
 			body, err := m.Body(r)
+			if errors.Is(err, fs.ErrNotExist) {
+				lost = errors.Join(lost, fmt.Errorf("UID %d: %w", r.UID, err))
+				return nil // the others are there nevertheless
+			}
 			if err != nil {
 				return err
 			}
-			_, err = io.Copy(b.out.w, body)
+			sum := sha1.New()
+			_, err = io.Copy(io.MultiWriter(b.out.w, sum), body)
+			if guid := index.GUID(sum.Sum(nil)); err == nil && r.GUID != (index.GUID{}) && guid != r.GUID {
+				lost = errors.Join(lost, fmt.Errorf("UID %d: %s is not the message that was stored: its id is %s, and %s in the index: %w",
+					r.UID, m.Place().Message(r), guid, r.GUID, index.ErrDamaged))
+			}
 			return errors.Join(err, body.Close())
 		})
+		return errors.Join(err, lost)
 	})
 }
 
