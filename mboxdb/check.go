@@ -112,6 +112,7 @@ func (c *checker) name(key, value []byte) error {
 		c.report("record-unreadable", finding.Damage, fixUnreadable, "%v", err)
 		return nil
 	}
+	c.twice(key, value, fieldID)
 	c.mailbox(rec)
 	if rec.UniqueID == "" {
 		return c.expectRACL(rec)
@@ -203,12 +204,33 @@ func unknownLetters(t Type) string {
 	}, string(t))
 }
 
+// twice looks for fields that stand more than once in a value that can be read: nobody writes that.
+func (c *checker) twice(key, value []byte, identity string) {
+	q := quick{s: string(value)}
+	if _, _, plain := q.record(identity); plain {
+		return
+	}
+	list, err := parseValue(key, value)
+	if err != nil {
+		return
+	}
+	seen := map[string]bool{}
+	for _, item := range list.Items {
+		if seen[item.Key()] {
+			c.report("field-twice", finding.Warning, fixRecords, "key %q: field %s stands there more than once; the last counts", key, item.Key())
+			return
+		}
+		seen[item.Key()] = true
+	}
+}
+
 func (c *checker) id(key, value []byte) error {
 	rec, err := DecodeID(key, value)
 	if err != nil {
 		c.report("record-unreadable", finding.Damage, fixUnreadable, "%v", err)
 		return nil
 	}
+	c.twice(key, value, fieldName)
 	named, err := c.v.Entry(rec.Name)
 	switch {
 	case errors.Is(err, ErrNotFound) || err == nil && named.UniqueID != rec.UniqueID:

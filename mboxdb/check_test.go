@@ -36,6 +36,8 @@ func TestCheck(t *testing.T) {
 		{"no record of the id", "Nuser\x1fx", "%(T e I id-2 P default V 1 M 1 A %())", "id-missing"},
 		{"no partition", "Nuser\x1fx", "%(T e I id-2 V 1 M 1 A %())", "partition-missing id-missing"},
 		{"unknown partition", "Nuser\x1fx", "%(T e I id-2 P gone V 1 M 1 A %())", "partition-unknown id-missing"},
+		{"fields twice", "Nuser\x1falice", strings.Replace(live, "id-1", "id-7 P gone A %(bob l)", 1), "field-twice id-missing id-orphan"},
+		{"a field twice under the id", "Iid-1", strings.Replace(byID, "F 1", "F 2 F 1", 1), "field-twice"},
 		{"unknown letters", "Nuser\x1fx", "%(T eQ I id-2 P default V 1 M 1 A %())", "type-unknown id-missing"},
 		{"unknown right", "Nuser\x1fx", "%(T e I id-2 P default V 1 M 1 A %(alice lZ))", "acl-rights id-missing racl-missing"},
 		{"bad identifier", "Nuser\x1fx", "%(T e I id-2 P default V 1 M 1 A %(a/b p))", "acl-identifier id-missing"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/mailspine/mailspine/internal/dlist"
 )
@@ -83,8 +84,18 @@ func (r *reader) fail(field, format string, args ...any) {
 	}
 }
 
+// get is the field, of two with its name the last: so Cyrus reads them.
+func (r *reader) get(field string) *dlist.Node {
+	for _, item := range slices.Backward(r.list.Items) {
+		if item.Key() == field {
+			return item
+		}
+	}
+	return nil
+}
+
 func (r *reader) text(field string) string {
-	n := r.list.Get(field)
+	n := r.get(field)
 	if n.Kind() != dlist.String && n.Kind() != dlist.Nil {
 		r.fail(field, "a %s, expected a string", n.Kind())
 	}
@@ -92,7 +103,7 @@ func (r *reader) text(field string) string {
 }
 
 func (r *reader) number(field string, limit uint64) uint64 {
-	n := r.list.Get(field)
+	n := r.get(field)
 	if n == nil {
 		return 0
 	}
@@ -103,21 +114,26 @@ func (r *reader) number(field string, limit uint64) uint64 {
 	return v
 }
 
-func (r *reader) acl() ACL {
-	n := r.list.Get(fieldACL)
-	if n == nil {
-		return nil
-	}
-	if n.Kind() != dlist.KVList {
-		r.fail(fieldACL, "a %s, expected a key/value list", n.Kind())
-		return nil
-	}
-	acl := make(ACL, len(n.Items))
-	for i, item := range n.Items {
-		if item.Kind() != dlist.String {
-			r.fail(fieldACL, "the rights of an identifier are a %s, expected a string", item.Kind())
+// acl is the access list. The entries of a second one follow those of the first, as in Cyrus.
+func (r *reader) acl() (acl ACL) {
+	for _, n := range r.list.Items {
+		if n.Key() != fieldACL {
+			continue
 		}
-		acl[i] = ACLEntry{Identifier: item.Key(), Rights: item.Text()}
+		if n.Kind() != dlist.KVList {
+			r.fail(fieldACL, "a %s, expected a key/value list", n.Kind())
+			return nil
+		}
+		acl = slices.Grow(acl, len(n.Items))
+		if acl == nil {
+			acl = ACL{}
+		}
+		for _, item := range n.Items {
+			if item.Kind() != dlist.String {
+				r.fail(fieldACL, "the rights of an identifier are a %s, expected a string", item.Kind())
+			}
+			acl = append(acl, ACLEntry{Identifier: item.Key(), Rights: item.Text()})
+		}
 	}
 	return acl
 }
@@ -198,7 +214,7 @@ func (r *reader) done(rec Record) (Record, error) {
 }
 
 func (r *reader) history() []FormerName {
-	h := r.list.Get(fieldHistory)
+	h := r.get(fieldHistory)
 	if h == nil {
 		return nil
 	}

@@ -49,6 +49,19 @@ func TestUnknownFieldsStay(t *testing.T) {
 	require.Equal(t, Type("ey"), rec.Type.With('d').Without('d'))
 }
 
+// TestFieldTwice: of two fields the last counts, and two access lists are one, as ctl_mboxlist of Cyrus 3.6.1 shows.
+func TestFieldTwice(t *testing.T) {
+	value := []byte("%(T e I abc P default V 1 F 1 M 1 A %(fred lrs) I abd P other V 7 F 8 M 9 T ez A %(bob r))")
+	rec, err := DecodeName([]byte("Nx"), value)
+	require.NoError(t, err)
+	want := Record{Name: InternalName("x"), Type: "ez", UniqueID: "abd", Partition: "other", UIDValidity: 7, FolderModSeq: 8, Modified: 9,
+		ACL: ACL{{Identifier: "fred", Rights: "lrs"}, {Identifier: "bob", Rights: "r"}}}
+	require.Equal(t, want, rec)
+	again, err := DecodeName([]byte("Nx"), rec.EncodeName(value))
+	require.NoError(t, err)
+	require.Equal(t, want, again)
+}
+
 func TestBadRecords(t *testing.T) {
 	for _, value := range []string{
 		"", "%", "%(", "%()x", "x", "()", "%(T", "%(T e", "%(T e  I x)", "%(T (e))", "%(V x)", "%(V 4294967296)", "%(V -1)", "%(A (alice lr))",

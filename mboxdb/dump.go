@@ -37,8 +37,8 @@ func (v *View) DumpCyrus(w io.Writer, names ...Name) (unreadable int, err error)
 			continue
 		}
 		rec, err := v.decode(r.Key, r.Value)
-		if err != nil {
-			unreadable++
+		if err != nil || !utf8.ValidString(rec.Name.String()) {
+			unreadable++ // without a name it is no member of an object: Cyrus leaves an empty one behind, and no JSON
 			continue
 		}
 		_, _ = out.WriteString(sep)

@@ -2,6 +2,7 @@ package mboxdb
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -41,6 +42,27 @@ func rootNames(t *testing.T, disk vfs.FS) (names []string) {
 		}
 	}
 	return names
+}
+
+// TestDumpOfNoText: a name that no JSON can hold is left out of the dump of Cyrus, which stays JSON, and counted.
+func TestDumpOfNoText(t *testing.T) {
+	l, err := Open(ctx, "/mailboxes.db", testOptions(newDisk(t), skiplist.Twoskip, false))
+	require.NoError(t, err)
+	defer l.Close()
+	require.NoError(t, l.DB().Update(ctx, func(tx *skiplist.Tx) error {
+		return errors.Join(tx.Put([]byte("Na"), []byte("%(T e I id-1 M 1 A %())")), tx.Put([]byte("Na\xff"), []byte("%(T e I id-2 M 1 A %())")),
+			tx.Put([]byte("Nb"), []byte("%(T e I id-3 M 1 A %())")))
+	}))
+	var out, all strings.Builder
+	require.NoError(t, l.View(ctx, func(v *View) error {
+		unreadable, err := v.DumpCyrus(&out)
+		require.Equal(t, 1, unreadable)
+		return errors.Join(err, v.Dump(&all))
+	}))
+	members := map[string]any{}
+	require.NoError(t, json.Unmarshal([]byte(out.String()), &members))
+	require.Len(t, members, 2)
+	require.Equal(t, 3, strings.Count(all.String(), "\n"))
 }
 
 // TestUndumpDryRun: a dry run counts the records that a real run makes, refuses what that refuses, and writes nothing.
