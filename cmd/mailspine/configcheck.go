@@ -20,7 +20,8 @@ func newConfig(s streams) *cobra.Command {
 		Short: "Find what is wrong with imapd.conf and cyrus.conf before it hurts",
 		Long: "Find what is wrong with imapd.conf and cyrus.conf: unknown and misspelt options, options given twice (Cyrus then stops\n" +
 			"without a word), bad values, misplaced commas and braces, missing directories, partitions without a path. Each finding\n" +
-			"says where, what was found, and what was expected. Nothing is changed.\n\n" +
+			"says where, what was found, and what was expected. Nothing is changed. Without -M the names of the services are not known:\n" +
+			"options for one of them, such as imap_timeout, are taken for right.\n\n" +
 			exitHelp(map[int]string{
 				exitOK: "nothing is wrong", exitNo: "something is wrong; \"error\" if Cyrus stops or does the wrong thing because of it", exitDamage: "",
 				exitFailed: "the check could not be made",

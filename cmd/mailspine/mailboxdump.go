@@ -155,12 +155,17 @@ func newLocate(s streams) *cobra.Command {
 		l := newList(st.out)
 		code := exitOK
 		err := st.view(func(_ *mboxdb.List, v *mboxdb.View) error {
+			var elsewhere error
 			for _, arg := range args {
 				dir, err := mailboxDir(arg)
 				if err != nil {
 					return err
 				}
 				found, err := v.Locate(dir)
+				if errors.Is(err, mboxdb.ErrNotInSpool) {
+					elsewhere = errors.Join(elsewhere, err)
+					continue
+				}
 				if err != nil {
 					return err
 				}
@@ -182,7 +187,7 @@ func newLocate(s streams) *cobra.Command {
 					fmt.Fprintf(l.w, "%s: not in the list\n", name)
 				}
 			}
-			return nil
+			return elsewhere
 		})
 		if err := l.end(err); err != nil {
 			return err

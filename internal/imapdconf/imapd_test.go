@@ -232,6 +232,18 @@ func TestWhole(t *testing.T) {
 	}
 }
 
+// TestServicesUnknown: without cyrus.conf an option may be for any service, but has to be one.
+func TestServicesUnknown(t *testing.T) {
+	t.Parallel()
+	for text, found := range map[string][]string{
+		"imap_timeout: 3\nlmtpunix_admins: x\n":   nil,
+		"imap_timeuot: 3\n":                       {"4:1 option-unknown"},
+		"unixheirarchysep: yes\nimap_admins: x\n": {"4:1 option-unknown"},
+	} {
+		require.Equal(t, found, brief(Problems(Options{FS: goodFS(text), Imapd: "imapd.conf"})), text)
+	}
+}
+
 // TestUnreadable: of a file that cannot be read nothing else is said.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()

@@ -33,13 +33,13 @@ var metaKinds = []string{"header", "index", "cache", "squat", "dav", "archivecac
 // linter looks at the keys that are not in the table.
 type linter struct {
 	c        *Config
-	services []string // those of cyrus.conf
+	services []string // those of cyrus.conf, nil if none are known
 	channels []string // of sync_log_channels
 
 	partitions []string
 }
 
-// lint reports unknown keys, and known ones that cannot work.
+// lint reports unknown keys, and known ones that cannot work. Without services, nil, an option may be for any of them.
 func (c *Config) lint(services []string) {
 	l := linter{c: c, services: services}
 	for _, p := range c.Partitions() {
@@ -102,6 +102,9 @@ func (l *linter) key(s *Setting) {
 		}
 	}
 	fix := l.misspeltService(key)
+	if fix != "" && l.services == nil {
+		return // there may be such a service
+	}
 	if fix == "" {
 		if near := nearestOption(key); near != "" {
 			fix = "did you mean " + near + "?"
