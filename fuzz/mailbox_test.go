@@ -192,7 +192,7 @@ func TestMailboxCrashImages(t *testing.T) {
 	for _, v := range boxVersions {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			t.Parallel()
-			want := campaign(1_000, 70_000)
+			want := campaign(2_400, 70_000)
 			images, second := 0, 0
 			for seed := uint64(1); images < want; seed++ {
 				if *reproduce != "" {

@@ -2,7 +2,6 @@ package index
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/mailspine/mailspine/internal/journal"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 )
 
@@ -106,6 +106,9 @@ func (c *commit) build() (bool, error) {
 		// so every change has to give the file a header that it never had. This number means nothing.
 		h.LeakedCache++
 	}
+	if planted.On(planted.TxHeaderRepeats) {
+		h.LeakedCache = w.index.Header.LeakedCache
+	}
 	e.after = h.Append(nil)
 	if err := h.Validate(); err != nil {
 		return false, in(err, w.place.Paths.Index, 0, 0)
@@ -115,121 +118,6 @@ func (c *commit) build() (bool, error) {
 		e.created = append(e.created, w.place.Message(&a.rec))
 	}
 	return len(e.unlink) > 0 || len(e.headerAfter) > 0 || !bytes.Equal(e.after, e.before), nil
-}
-
-// reserve is step 0. Nothing that exists is changed by it.
-func (c *commit) reserve() error {
-	tx, w := c.tx, c.w
-	if tx.usage.QuotaRoot != "" && !tx.usage.Zero() && w.opts.Participant != nil {
-		var err error
-		if c.pledge, err = w.opts.Participant.Begin(tx.ctx, tx.usage); err != nil {
-			return err
-		}
-		c.entry.participant = c.pledge.Journal()
-	}
-	if len(tx.added) > 0 {
-		if err := c.reserveAppend(); err != nil {
-			return err
-		}
-	}
-	if c.entry.headerAfter != nil {
-		var err error
-		c.repl, err = vfs.PrepareReplacement(w.fs, w.place.Paths.Header, headerOptions(c.entry.headerAfter), writing(c.entry.headerAfter))
-		if err != nil {
-			return err
-		}
-	}
-	c.journal = len(c.entry.records) > 0 || c.entry.headerAfter != nil || len(c.entry.participant) > 0
-	if !c.journal {
-		return nil
-	}
-	if w.journal == nil {
-		return errors.New("the place of the mailbox has no journal")
-	}
-	var err error
-	c.slot, err = w.journal.Take(tx.ctx, w.place.Paths.Index, c.entry.size())
-	return err
-}
-
-// reserveAppend gives the new cache records their places and allocates the ends of cache and index.
-func (c *commit) reserveAppend() (err error) {
-	tx, w := c.tx, c.w
-	if err := c.openCache(); err != nil {
-		return err
-	}
-	for _, a := range tx.added {
-		at := c.cacheOff + int64(len(c.cacheBytes))
-		if a.cache == nil {
-			at = int64(a.rec.CacheOffset)
-		}
-		a.rec.CacheOffset = Offset(at)
-		if err := a.rec.fits(w.index.layout); err != nil || at>>32 != 0 && w.version() < versionChecksums {
-			return errors.Join(err, &FormatError{Path: w.place.Paths.Cache, Offset: at, Field: "cache_offset", Found: num(at), Wanted: "a place that the index can hold", Class: ErrValue})
-		}
-		c.cacheBytes = append(c.cacheBytes, a.cache...)
-		c.tail = a.rec.Append(c.tail, w.version())
-	}
-	c.tailOff = w.index.Offset(RecordNo(w.index.Header.NumRecords) + 1)
-	if left := min(w.info.Size-c.tailOff, int64(len(c.tail))); left > 0 {
-		c.tailOld = make([]byte, left)
-		if err := readFull(w.file, c.tailOld, c.tailOff); err != nil {
-			return err
-		}
-	}
-	if err := allocate(c.cache, c.cacheOff, len(c.cacheBytes)); err != nil {
-		return err
-	}
-	return allocate(w.file, c.tailOff, len(c.tail))
-}
-
-// openCache opens cyrus.cache, or makes one, and finds the place where to go on: records begin at multiples of four.
-func (c *commit) openCache() error {
-	w := c.w
-	path := w.place.Paths.Cache
-	f, err := w.fs.Open(path, vfs.ReadWrite, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = w.fs.Open(path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, fileMode)
-		c.cacheMade = err == nil
-	}
-	if err != nil {
-		return err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		if c.cacheMade {
-			_ = w.fs.Unlink(path)
-		}
-		return errors.Join(err, f.Close())
-	}
-	// Not before its size is known: undo cuts the file back to that.
-	c.cache = f
-	c.cacheSize, c.cacheOff = info.Size, info.Size
-	fresh := info.Size < cacheHeaderSize
-	if !fresh && w.index.Header.NumRecords == 0 {
-		have := make([]byte, cacheHeaderSize)
-		if err := readFull(f, have, 0); err != nil {
-			return err
-		}
-		fresh = binary.BigEndian.Uint32(have) != w.index.Header.Generation
-	}
-	if fresh { // a crash came after it was made, and before what was written to it was durable
-		c.cacheOff = 0
-		c.cacheBytes = binary.BigEndian.AppendUint32(nil, w.index.Header.Generation)
-		return nil
-	}
-	c.cacheBytes = make([]byte, padding(int(info.Size%cacheAlign)))
-	return nil
-}
-
-// allocate asks for space where the file system can promise it.
-func allocate(f vfs.File, off int64, n int) error {
-	if n == 0 {
-		return nil
-	}
-	if err := f.Allocate(off, int64(n)); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
-		return err
-	}
-	return nil
 }
 
 // appendMessages is step 1. The files are under names that no record has yet; one that a crash has left there is garbage.
@@ -244,8 +132,10 @@ func (c *commit) appendMessages() error {
 			return err
 		}
 	}
-	if err := w.fs.SyncDir(w.place.Messages); err != nil {
-		return err
+	if !planted.On(planted.TxDirUnsynced) {
+		if err := w.fs.SyncDir(w.place.Messages); err != nil {
+			return err
+		}
 	}
 	if dir := filepath.Dir(w.place.Paths.Cache); c.cacheSize < cacheHeaderSize && dir != w.place.Messages {
 		if err := w.fs.SyncDir(dir); err != nil {
@@ -254,6 +144,9 @@ func (c *commit) appendMessages() error {
 	}
 	if _, err := c.cache.WriteAt(c.cacheBytes, c.cacheOff); err != nil {
 		return err
+	}
+	if planted.On(planted.TxCacheUnsynced) {
+		return nil
 	}
 	return c.cache.Datasync()
 }
@@ -268,6 +161,9 @@ func (c *commit) link(source, name string) error {
 			return err
 		}
 		err = fsys.Link(source, name)
+	}
+	if errors.Is(err, fs.ErrExist) && planted.On(planted.TxLeftoverKept) {
+		err = nil
 	}
 	if errors.Is(err, fs.ErrExist) {
 		if err := fsys.Unlink(name); err != nil {
@@ -290,8 +186,16 @@ func (c *commit) appendRecords() error {
 	if len(c.tail) == 0 {
 		return nil
 	}
+	if planted.On(planted.TxHeaderFirst) {
+		if err := c.w.writeIndex(c.entry.after, 0); err != nil {
+			return err
+		}
+	}
 	if err := c.w.writeIndex(c.tail, c.tailOff); err != nil {
 		return err
+	}
+	if planted.On(planted.TxRecordsUnsynced) {
+		return nil
 	}
 	return c.w.file.Datasync()
 }
@@ -302,11 +206,24 @@ func (c *commit) writeEntry() error {
 		return nil
 	}
 	c.written = true
+	if planted.On(planted.TxOverwriteFirst) {
+		if err := c.writeRecords(func(r *entryRecord) []byte { return r.after }); err != nil {
+			return err
+		}
+	}
 	return c.slot.Write(c.entry.append(make([]byte, 0, c.entry.size())))
 }
 
 // overwrite is step 4, with the commit point.
 func (c *commit) overwrite() error {
+	if planted.On(planted.TxUnlinkFirst) {
+		for _, path := range c.entry.unlink {
+			_ = c.w.fs.Unlink(path)
+		}
+	}
+	if planted.On(planted.TxClearedFirst) && c.slot != nil {
+		_ = c.slot.Clear(false)
+	}
 	if c.repl != nil {
 		repl := c.repl
 		c.repl, c.replaced = nil, true
@@ -323,7 +240,17 @@ func (c *commit) overwrite() error {
 	if err := c.w.writeIndex(c.entry.after, 0); err != nil {
 		return err
 	}
-	return c.w.file.Datasync()
+	if planted.On(planted.TxCommitUnsynced) {
+		return nil
+	}
+	err := c.w.file.Datasync()
+	if err != nil && planted.On(planted.TxSyncRetried) {
+		err = c.w.file.Datasync()
+	}
+	if planted.On(planted.TxSyncErrorIgnored) {
+		return nil
+	}
+	return err
 }
 
 // writeRecords writes an image of each record; neighbours in one call.
@@ -353,6 +280,9 @@ func (c *commit) writeRecords(image func(*entryRecord) []byte) error {
 
 // takeBack undoes step 4. All is written again, because after a failed sync nobody knows what the disk has.
 func (c *commit) takeBack() error {
+	if planted.On(planted.TxNotTakenBack) {
+		return nil
+	}
 	if err := c.writeRecords(func(r *entryRecord) []byte { return r.before }); err != nil {
 		return err
 	}
@@ -381,7 +311,7 @@ func (c *commit) undo() {
 		if len(c.tailOld) > 0 {
 			_ = w.writeIndex(c.tailOld, c.tailOff)
 		}
-		if info, err := w.file.Stat(); err == nil && info.Size != w.info.Size {
+		if info, err := w.file.Stat(); err == nil && info.Size != w.info.Size && !planted.On(planted.TxTailLeft) {
 			_ = w.file.Truncate(w.info.Size)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+
+	"github.com/mailspine/mailspine/internal/planted"
 )
 
 // The layout of a slot file. Integers are big-endian and unsigned; sizes and offsets are in bytes.
@@ -100,5 +102,5 @@ func (h head) whole(b []byte) bool {
 		return false
 	}
 	sum := entrySum(b[:h.size()])
-	return bytes.Equal(sum[:], b[offSum:headBytes])
+	return bytes.Equal(sum[:], b[offSum:headBytes]) || planted.On(planted.JournalTornBelieved)
 }

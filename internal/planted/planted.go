@@ -208,3 +208,49 @@ const (
 	// LogLineSwallowed writes to the sync log behind a line that another writer could not end.
 	LogLineSwallowed Switch = "log-line-swallowed"
 )
+
+// Transactions in a mailbox (index.Mailbox.Update), their recovery, and the journal.
+const (
+	// TxMessageUnsynced gives a message file its name before its bytes are durable.
+	TxMessageUnsynced Switch = "tx-message-unsynced"
+	// TxDirUnsynced does not make the names of message files durable before the index has records of them.
+	TxDirUnsynced Switch = "tx-dir-unsynced"
+	// TxCacheUnsynced does not make cache records durable before the index leads to them.
+	TxCacheUnsynced Switch = "tx-cache-unsynced"
+	// TxRecordsUnsynced does not make new records durable before the header counts them.
+	TxRecordsUnsynced Switch = "tx-records-unsynced"
+	// TxHeaderFirst writes the header of an index before the new records.
+	TxHeaderFirst Switch = "tx-header-first"
+	// TxOverwriteFirst overwrites records before the journal has their old state.
+	TxOverwriteFirst Switch = "tx-overwrite-first"
+	// TxCommitUnsynced acknowledges a transaction before its header is durable.
+	TxCommitUnsynced Switch = "tx-commit-unsynced"
+	// TxClearedFirst clears the entry of the journal before the change that it describes is made.
+	TxClearedFirst Switch = "tx-cleared-first"
+	// TxUnlinkFirst removes the files of expunged messages before the commit.
+	TxUnlinkFirst Switch = "tx-unlink-first"
+	// TxLeftoverKept takes a message file that a crash has left for the one of a new message.
+	TxLeftoverKept Switch = "tx-leftover-kept"
+	// TxHeaderRepeats lets a header come again, so that an old entry of the journal is taken for one of now.
+	TxHeaderRepeats Switch = "tx-header-repeats"
+	// TxSyncErrorIgnored takes a failed sync of the index for a good one.
+	TxSyncErrorIgnored Switch = "tx-sync-error-ignored"
+	// TxSyncRetried syncs the index again after a failure and believes the second answer.
+	TxSyncRetried Switch = "tx-sync-retried"
+	// TxNotTakenBack leaves what a transaction that failed has overwritten.
+	TxNotTakenBack Switch = "tx-not-taken-back"
+	// TxTailLeft leaves the records of an append that failed behind the last record.
+	TxTailLeft Switch = "tx-tail-left"
+	// RecoverRedoes carries out every entry of the journal, without a look at the header.
+	RecoverRedoes Switch = "recover-redoes"
+	// RecoverUndoes undoes every entry of the journal, also of a transaction that is committed.
+	RecoverUndoes Switch = "recover-undoes"
+	// JournalUnsynced does not make an entry of the journal durable before the change begins.
+	JournalUnsynced Switch = "journal-unsynced"
+	// JournalDirUnsynced does not make the names of the journal's files durable.
+	JournalDirUnsynced Switch = "journal-dir-unsynced"
+	// JournalSlotReused writes an entry over one of another mailbox that was not resolved.
+	JournalSlotReused Switch = "journal-slot-reused"
+	// JournalTornBelieved does not compare the checksum of an entry.
+	JournalTornBelieved Switch = "journal-torn-believed"
+)
