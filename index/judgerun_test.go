@@ -36,10 +36,60 @@ func TestJudge(t *testing.T) {
 				ours, theirs := j.boxes[round%2], j.boxes[1-round%2]
 				for range steps {
 					did := j.step(ours, theirs)
-					t.Logf("round %d: %s", round, did)
+					t.Logf("round %d: %.100s", round, did)
 				}
 				j.compare("after round")
 			}
 		})
+	}
+}
+
+// TestJudgeArchived changes messages that imapd has archived as they arrived: their files and cache records are on another
+// partition. Copies are not archived.
+func TestJudgeArchived(t *testing.T) {
+	realcyrus.NeedServer(t)
+	t.Parallel()
+	o := realcyrus.LegacyLayout()
+	o.Extra["conversations"] = "no"
+	j := newJudge(t, o, 3)
+	j.texts = judgedTexts(t, 12)
+	box := j.boxes[0]
+	for range 8 {
+		m := j.mail()
+		require.NoError(t, j.c.Append(box.seen, "", m.date, m.text))
+	}
+	m := j.open(box)
+	for e, err := range m.Records(t.Context()) {
+		require.NoError(t, err)
+		require.NotZero(t, e.Flags&FlagArchived)
+	}
+	j.update(m, func(tx *Tx) error {
+		for _, uid := range []UID{1, 3, 4} {
+			_, err := tx.SetFlags(uid, FlagChange{Flags: FlagFlagged, User: []string{"x"}})
+			require.NoError(t, err)
+		}
+		for _, uid := range []UID{2, 3} {
+			_, err := tx.Expunge(uid, ExpungeDelayed)
+			require.NoError(t, err)
+		}
+		_, err := tx.Expunge(8, ExpungeImmediate)
+		require.NoError(t, err)
+		return nil
+	})
+	j.update(m, func(tx *Tx) error {
+		rec, err := tx.Unexpunge(3, FlagDeleted)
+		require.NoError(t, err)
+		require.Equal(t, FlagFlagged, rec.Flags)
+		return nil
+	})
+	for _, move := range []bool{false, true} {
+		_, err := Copy(t.Context(), m, j.open(box.to), []UID{4, 5}, CopyOptions{Move: move})
+		require.NoError(t, err)
+	}
+	j.give()
+	for _, b := range []*judged{box, box.to} {
+		sameAnswers(t, j.c, j.open(b), b.seen, false)
+		j.cmd("UNSELECT")
+		j.sound(b, "archived")
 	}
 }

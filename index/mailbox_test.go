@@ -20,7 +20,7 @@ import (
 )
 
 // openStore opens the mailbox list of a store.
-func openStore(t *testing.T, s *realcyrus.Store) (*mboxdb.List, mboxdb.Layout) {
+func openStore(t testing.TB, s *realcyrus.Store) (*mboxdb.List, mboxdb.Layout) {
 	c, err := imapdconf.Read(vfs.OS(), s.Conf).Config("")
 	require.NoError(t, err)
 	path, opts := mboxdb.Configured(c)
@@ -31,7 +31,7 @@ func openStore(t *testing.T, s *realcyrus.Store) (*mboxdb.List, mboxdb.Layout) {
 }
 
 // openMailbox opens a mailbox by name.
-func openMailbox(t *testing.T, l *mboxdb.List, layout mboxdb.Layout, name string) *Mailbox {
+func openMailbox(t testing.TB, l *mboxdb.List, layout mboxdb.Layout, name string) *Mailbox {
 	rec, err := l.Lookup(t.Context(), mboxdb.InternalName(name))
 	require.NoError(t, err)
 	place, err := PlaceOf(layout, rec)
