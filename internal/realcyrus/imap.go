@@ -84,7 +84,8 @@ func (c *Client) send(command string, literal []byte) ([]string, error) {
 	c.conn.SetDeadline(time.Now().Add(commandMax))
 	text := tag + " " + command
 	if literal != nil {
-		text += fmt.Sprintf(" {%d+}\r\n%s", len(literal), literal) // LITERAL+, RFC 7888: no waiting.
+		// The literal waits for the server's consent: a server that refuses the command may take it for the next one.
+		text += fmt.Sprintf(" {%d}", len(literal))
 	}
 	if _, err := io.WriteString(c.conn, text+"\r\n"); err != nil {
 		return nil, fmt.Errorf("send %s: %w", verb(command), err)
@@ -94,6 +95,13 @@ func (c *Client) send(command string, literal []byte) ([]string, error) {
 		line, err := c.line()
 		if err != nil {
 			return answers, fmt.Errorf("answer to %s: %w", verb(command), err)
+		}
+		if literal != nil && strings.HasPrefix(line, "+") {
+			if _, err := fmt.Fprintf(c.conn, "%s\r\n", literal); err != nil {
+				return answers, fmt.Errorf("send %s: %w", verb(command), err)
+			}
+			literal = nil
+			continue
 		}
 		if untagged, ok := strings.CutPrefix(line, "* "); ok {
 			answers = append(answers, untagged)
