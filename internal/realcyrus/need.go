@@ -179,10 +179,13 @@ func own(dir string) error {
 		return err
 	}
 	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
+		if err == nil {
+			err = os.Lchown(path, int(id.uid), int(id.gid))
 		}
-		return os.Lchown(path, int(id.uid), int(id.gid))
+		if path != dir && errors.Is(err, os.ErrNotExist) {
+			return nil // a server that runs makes files and removes them
+		}
+		return err
 	})
 }
 
