@@ -74,15 +74,16 @@ func (p *post) fill(ctx context.Context) (uids []index.UID, err error) {
 	return uids, p.flag(ctx, uids...)
 }
 
-// change makes the next change of a writer: messages are appended, three at a time, the newest three and the oldest three
-// flagged or not flagged any more, the oldest expunged. Three are one transaction: all of them or none.
+// change makes the next change of a writer: three messages are appended, or one, which may find room for its text and none for
+// its record; the newest three and the oldest three are flagged, or not any more; the oldest is expunged. Three are one
+// transaction: all of them or none.
 func (p *post) change(ctx context.Context, h *hand, i int) error {
 	const batch = 3
 	n := min(batch, len(h.uids))
 	flag := []func(context.Context, ...index.UID) error{p.flag, p.unflag}
 	switch odd := i / 4 % 2; i % 4 {
 	case 0:
-		uids, err := p.append(ctx, batch)
+		uids, err := p.append(ctx, []int{batch, 1}[odd])
 		h.uids = append(h.uids, uids...)
 		return err
 	case 1:
