@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -236,6 +237,10 @@ func (a *appending) stage(file string) (*index.Staged, error) {
 		return a.staged(file, msg)
 	}
 	f, err := vfs.OS().Open(file, vfs.ReadOnly, 0)
+	if errors.Is(err, syscall.EACCES) && a.b.as != nil {
+		// Whoever stayed root would make files that the server cannot read.
+		err = &exitError{exitFailed, &advisedError{err, fmt.Sprintf("this ran as %s, the owner of the store, who may not read it: give it on standard input, with - < FILE", a.b.as.Name)}}
+	}
 	if err != nil {
 		return nil, err
 	}
