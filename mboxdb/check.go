@@ -125,6 +125,8 @@ func (c *checker) name(key, value []byte) error {
 		}
 	case errors.Is(err, ErrRecord):
 		// It is reported under its own key.
+	case errors.Is(err, skiplist.ErrDamaged):
+		// The other record may be behind the damage, which is reported at the end.
 	case err != nil:
 		return err
 	case byID.Name != rec.Name:
@@ -235,7 +237,7 @@ func (c *checker) id(key, value []byte) error {
 	switch {
 	case errors.Is(err, ErrNotFound) || err == nil && named.UniqueID != rec.UniqueID:
 		c.report("id-orphan", finding.Info, "", "unique id %s: %s is not a mailbox with this id", rec.UniqueID, rec.Name)
-	case err != nil && !errors.Is(err, ErrRecord):
+	case err != nil && !errors.Is(err, ErrRecord) && !errors.Is(err, skiplist.ErrDamaged):
 		return err
 	}
 	return nil
@@ -248,6 +250,9 @@ func (c *checker) expectRACL(rec Record) error {
 	}
 	for _, id := range c.v.l.viewers(rec) {
 		has, err := c.v.s.Has(raclKey(c.v.l.ns(), id, rec.Name))
+		if errors.Is(err, skiplist.ErrDamaged) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -269,6 +274,9 @@ func (c *checker) reverse(key []byte) error {
 		return nil
 	}
 	rec, err := c.v.Lookup(n)
+	if errors.Is(err, skiplist.ErrDamaged) {
+		return nil
+	}
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrRecord) {
 		return err
 	}

@@ -232,7 +232,7 @@ func (v *View) Entry(n Name) (Record, error) {
 	}
 	value, err := v.s.Get(key)
 	if errors.Is(err, skiplist.ErrNotFound) {
-		return Record{}, fmt.Errorf("%s: %w", n, ErrNotFound)
+		return Record{}, absent(n.String(), err)
 	}
 	if value == nil && err != nil {
 		return Record{}, err
@@ -276,13 +276,22 @@ func (v *View) entryByID(id string) (Record, error) {
 	key := idKey(id)
 	value, err := v.s.Get(key)
 	if errors.Is(err, skiplist.ErrNotFound) || id == "" {
-		return Record{}, fmt.Errorf("unique id %s: %w", id, ErrNotFound)
+		return Record{}, absent("unique id "+id, err)
 	}
 	if value == nil && err != nil {
 		return Record{}, err
 	}
 	rec, decodeErr := DecodeID(key, value)
 	return rec, errors.Join(decodeErr, err)
+}
+
+// absent is the error for a record that is not there. In a damaged list that is no answer, as the record may be behind the
+// damage: who took it for one would send an operator looking elsewhere, or remove files that somebody needs.
+func absent(what string, err error) error {
+	if errors.Is(err, skiplist.ErrDamaged) {
+		return fmt.Errorf("%s is not in what can be read of the list: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, ErrNotFound)
 }
 
 func (v *View) scanForID(id string) (Record, error) {
