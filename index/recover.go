@@ -264,7 +264,7 @@ func (w *writer) restoreRecord(e *entry, i int, l *layout, r *Recovered) error {
 	broken, mixed := !intact(l, now), torn(now, rec.before, rec.after, off)
 	ours := broken || mixed || bytes.Equal(now, rec.before) || bytes.Equal(now, rec.after)
 	switch {
-	case r.Outcome == Overtaken && mixed && (broken || !l.version.HasChecksums()), r.Outcome == Undone && ours:
+	case r.Outcome == Overtaken && mixed && broken, r.Outcome == Undone && ours:
 		r.Records++
 		return w.writeIndex(rec.before, off)
 	case r.Outcome == Finished && ours:
