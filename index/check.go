@@ -29,6 +29,7 @@ type CheckOptions struct {
 // Check compares everything of a mailbox with everything else: its files, as [CheckFiles] does, and the records with the
 // message files. A server that delivers or expunges meanwhile can make a finding of what was only half done; check again.
 func Check(ctx context.Context, fsys vfs.FS, p Place, opts CheckOptions) ([]finding.Finding, error) {
+	fsys = vfs.OrOS(fsys)
 	return check(ctx, fsys, p.Paths, opts, func(c *checker) error { return c.messages(p) })
 }
 
@@ -38,6 +39,7 @@ func Check(ctx context.Context, fsys vfs.FS, p Place, opts CheckOptions) ([]find
 //
 // An error means that the check could not be made: one of the system, or that ctx ended.
 func CheckFiles(ctx context.Context, fsys vfs.FS, p Paths, opts CheckOptions) ([]finding.Finding, error) {
+	fsys = vfs.OrOS(fsys)
 	return check(ctx, fsys, p, opts, func(*checker) error { return nil })
 }
 

@@ -55,6 +55,7 @@ type Created struct {
 //	write and sync both files                    the directories, and perhaps files with any content
 //	sync the directories of the files, and nil   all
 func Create(ctx context.Context, fsys vfs.FS, p Place, c Creation) (*Created, error) {
+	fsys = vfs.OrOS(fsys)
 	made := &Created{fs: fsys}
 	err := c.complete(fsys)
 	if err == nil {

@@ -4,13 +4,12 @@ import (
 	"fmt"
 
 	"github.com/mailspine/mailspine/index"
-	"github.com/mailspine/mailspine/internal/vfs"
 )
 
 // A mailbox is opened by the paths of its files. Records come in the order of their UIDs, and what a client wants to know
 // of a message is in its cache record.
 func ExampleOpenFiles() {
-	files, err := index.OpenFiles(vfs.OS(), index.PathsIn("testdata/real/v17"))
+	files, err := index.OpenFiles(nil, index.PathsIn("testdata/real/v17"))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -53,6 +53,7 @@ type Files struct {
 // OpenFiles opens the files of a mailbox. It fails as Cyrus does, if header or index are missing or damaged; a missing
 // or damaged cache is no failure.
 func OpenFiles(fsys vfs.FS, p Paths) (*Files, error) {
+	fsys = vfs.OrOS(fsys)
 	f, err := openWhatIs(fsys, p)
 	if err != nil && f != nil {
 		_ = f.Close()
@@ -137,6 +138,7 @@ func (f *Files) CacheRecord(r *Record) (CacheRecord, error) {
 
 // ReadHeaderFile reads a cyrus.header.
 func ReadHeaderFile(fsys vfs.FS, path string) (*HeaderFile, error) {
+	fsys = vfs.OrOS(fsys)
 	h, _, err := readHeaderFile(fsys, path)
 	return h, err
 }

@@ -90,6 +90,7 @@ func OpenDamaged(ctx context.Context, fsys vfs.FS, p Place) (*Mailbox, error) {
 }
 
 func newMailbox(fsys vfs.FS, p Place, opts OpenOptions) *Mailbox {
+	fsys = vfs.OrOS(fsys)
 	return &Mailbox{fs: fsys, place: p, opts: opts, turn: make(chan struct{}, 1)}
 }
 

@@ -43,6 +43,7 @@ type Recovered struct {
 // Recover brings to its end what a crash has left of changes of a mailbox. Whoever changes the mailbox next does so, too;
 // for a whole store see [RecoverJournal].
 func Recover(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) ([]Recovered, error) {
+	fsys = vfs.OrOS(fsys)
 	if _, err := FinishRepack(ctx, fsys, p, opts); err != nil {
 		return nil, writeError("recover mailbox", err)
 	}
@@ -57,6 +58,7 @@ func Recover(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) ([]Rec
 // RecoverJournal brings to its end what a crash has left of changes of all mailboxes that use the journal in a directory.
 // It goes on after a mailbox that cannot be recovered, and returns all errors. A mailbox that is gone needs no recovery.
 func RecoverJournal(ctx context.Context, fsys vfs.FS, dir string, opts OpenOptions) (all []Recovered, err error) {
+	fsys = vfs.OrOS(fsys)
 	keys, err := journal.Open(fsys, dir).Keys(ctx)
 	if err != nil {
 		return nil, err

@@ -76,6 +76,7 @@ const (
 // error is a *[vfs.NotDurableError]: then the new index may be in place or not, each of them right, and FinishRepack goes
 // on from there.
 func Repack(ctx context.Context, fsys vfs.FS, p Place, opts RepackOptions) (*Repacked, error) {
+	fsys = vfs.OrOS(fsys)
 	done, err := repackTo(ctx, fsys, p, 0, opts)
 	if err != nil {
 		return done, writeError("repack mailbox", err)
@@ -86,6 +87,7 @@ func Repack(ctx context.Context, fsys vfs.FS, p Place, opts RepackOptions) (*Rep
 // Upgrade is a repack that changes the version, up or down: what the new version keeps elsewhere goes there. Versions 6
 // to 10 and 12 to 17 can be left and reached. It fails with [ErrKeptElsewhere] rather than lose anything.
 func Upgrade(ctx context.Context, fsys vfs.FS, p Place, to Version, opts RepackOptions) (*Repacked, error) {
+	fsys = vfs.OrOS(fsys)
 	done, err := repackTo(ctx, fsys, p, to, opts)
 	if err != nil {
 		return done, writeError(fmt.Sprintf("convert mailbox to version %d", to), err)
@@ -117,6 +119,7 @@ func (m *Mailbox) Repack(ctx context.Context, to Version, opts RepackOptions) (*
 // FinishRepack brings a repack to its end that was interrupted, or takes it back if it had not come to its commit point.
 // It tells whether there was one.
 func FinishRepack(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) (found bool, err error) {
+	fsys = vfs.OrOS(fsys)
 	if found, err = interrupted(fsys, p); !found || err != nil {
 		return found, err
 	}

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/mailspine/mailspine/internal/imapdconf"
-	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 	"github.com/mailspine/mailspine/store"
@@ -24,9 +22,7 @@ func Example() {
 	ctx := context.Background()
 	check(skiplist.Create(ctx, filepath.Join(dir, "conf", "mailboxes.db"), skiplist.Options{Format: skiplist.Twoskip}))
 
-	c, err := imapdconf.Read(vfs.OS(), conf).Config("example")
-	check(err)
-	s, err := store.Open(ctx, c, store.Options{})
+	s, err := store.OpenConfig(ctx, conf, "", store.Options{})
 	check(err)
 	defer s.Close()
 	for _, n := range []string{"user.fred", "user.fred.Work.2026"} {

@@ -67,6 +67,16 @@ func Open(ctx context.Context, c *imapdconf.Config, o Options) (*Store, error) {
 	return s, nil
 }
 
+// OpenConfig opens the store that an imapd.conf describes; service is whose options hold where a service has its own, such
+// as "imap", and "" for those of all.
+func OpenConfig(ctx context.Context, path, service string, o Options) (*Store, error) {
+	c, err := imapdconf.Read(vfs.OrOS(o.FS), path).Config(service)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return Open(ctx, c, o)
+}
+
 // newStore is Open without the mailbox list.
 func newStore(c *imapdconf.Config, o Options) (*Store, error) {
 	if o.FS == nil {

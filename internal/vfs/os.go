@@ -18,6 +18,14 @@ import (
 // system calls, and each carries its own errno.
 func OS() FS { return osFS{} }
 
+// OrOS is fsys, or the file system of this machine if it is nil: programs outside of this module can name no other.
+func OrOS(fsys FS) FS {
+	if fsys == nil {
+		return OS()
+	}
+	return fsys
+}
+
 // SetUmask sets what this process takes from the modes of new files.
 func SetUmask(mask uint) { unix.Umask(int(mask)) }
 
