@@ -29,7 +29,10 @@ func TestMailboxErrno(t *testing.T) {
 			c := &boxErrno{t: t, v: v}
 			for i, errno := range errnos {
 				for m, mode := range []faultfs.Mode{faultfs.Once, faultfs.Onwards, faultfs.EverySecond} {
-					c.seed = uint64(m)
+					c.seed, c.every = uint64(m), campaign(197, 2)
+					if mode == faultfs.Once {
+						c.every = campaign(97, 1)
+					}
 					short := faultfs.Shorts[i%len(faultfs.Shorts)]
 					if mode != faultfs.Once {
 						short = faultfs.Nothing
@@ -38,7 +41,7 @@ func TestMailboxErrno(t *testing.T) {
 				}
 			}
 			for m, mode := range []faultfs.Mode{faultfs.Once, faultfs.Onwards, faultfs.EverySecond} {
-				c.seed = 3 + uint64(m)
+				c.seed, c.every = 3+uint64(m), campaign(97, 1)
 				// No system cuts a write within one sector short and then refuses to have it taken back. What is written to the
 				// header of an index, and to one record, lies within sectors.
 				for _, suffix := range []string{"cyrus.cache", "slot.0", "cyrus.header.NEW"} {
@@ -80,16 +83,12 @@ type boxErrno struct {
 	t              *testing.T
 	v              index.Version
 	seed           uint64
-	every          int // only every so manieth call; 0 chooses by the campaign
+	every          int // only every so manieth call
 	cells, unknown int
 }
 
 func (c *boxErrno) everyCall(like *faultfs.Plan) {
-	every := c.every
-	if every == 0 {
-		every = campaign(97, 2)
-	}
-	for n := c.cells % every; ; n += every {
+	for n := c.cells % c.every; ; n += c.every {
 		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds, After: like.After, Suffix: like.Suffix}
 		f := &faultyBoxes{plan: plan, disk: simfs.New(simfs.Options{Seed: c.seed ^ uint64(n)*7}), r: rand.New(rand.NewPCG(c.seed, 23))}
 		if err := f.run(c.v, c.seed); err != nil {

@@ -192,7 +192,7 @@ func TestMailboxCrashImages(t *testing.T) {
 	for _, v := range boxVersions {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			t.Parallel()
-			want := campaign(2_400, 70_000)
+			want := campaign(1_500, 70_000)
 			images, second := 0, 0
 			for seed := uint64(1); images < want; seed++ {
 				if *reproduce != "" {
@@ -209,7 +209,7 @@ func TestMailboxCrashImages(t *testing.T) {
 				disk := simfs.New(simfs.Options{OrderedNames: seed%4 == 3})
 				h := recordBoxes(t, disk, v, seed, 8)
 				trace := disk.Trace()
-				for img := range trace.Images(simfs.Search{Limit: 16, Samples: 5, Seed: seed, From: h.from}) {
+				for img := range trace.Images(simfs.Search{Limit: 16, Samples: campaign(3, 5), Seed: seed, From: h.from}) {
 					line := fmt.Sprintf("%d/%d %s", v, seed, img.Seed)
 					if *reproduce != "" && *reproduce != line {
 						continue
