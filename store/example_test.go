@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 	"github.com/mailspine/mailspine/store"
 )
 
-// A mailbox is created with its directory, and with what is missing above it, and renamed with what lies below it.
+// A mailbox is created with its directory, and with what is missing above it; a message is delivered into it; and it is
+// renamed with what lies below it.
 func Example() {
 	dir, err := os.MkdirTemp("", "store")
 	check(err)
@@ -29,12 +32,21 @@ func Example() {
 		_, err := s.Create(ctx, store.NewMailbox{Name: mboxdb.InternalName(n)})
 		check(err)
 	}
+	box, err := s.OpenMailbox(ctx, mboxdb.InternalName("user.fred"))
+	check(err)
+	check(box.Update(ctx, func(tx *index.Tx) error {
+		rec, err := tx.Append(index.NewMessage{Body: strings.NewReader("Subject: Welcome\r\n\r\nHello, Fred.\r\n")})
+		fmt.Println("message", rec.UID)
+		return err
+	}))
+	check(box.Close())
 	moved, err := s.Rename(ctx, store.Renaming{From: mboxdb.InternalName("user.fred.Work"), To: mboxdb.InternalName("user.fred.Old")})
 	check(err)
 	for _, m := range moved {
 		fmt.Println(m.Before.Name, "is", m.After.Name)
 	}
 	// Output:
+	// message 1
 	// user.fred.Work is user.fred.Old
 	// user.fred.Work.2026 is user.fred.Old.2026
 }
