@@ -23,11 +23,17 @@ type Recovered struct {
 // Recover is [Store.Recover] for who does nothing else with the store: with nothing pending the mailbox list is not even
 // opened, and need not be there.
 //
+// It also keeps space for the journals, as far as there is some: flags are removed, and messages expunged, on a full disk also
+// where no change has needed a journal before.
+//
 // A dry run counts what is noted, also what others are at.
 func Recover(ctx context.Context, c *imapdconf.Config, o Options, dry bool) (r Recovered, err error) {
 	s, err := newStore(c, o)
 	if err != nil {
 		return r, fmt.Errorf("recover: %w", err)
+	}
+	if !dry {
+		defer s.reserveJournals(ctx)
 	}
 	keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
 	if err == nil && len(keys) > 0 && !dry {
@@ -98,4 +104,24 @@ func (s *Store) recoverMailboxes(ctx context.Context, dry bool) (n int, err erro
 		n, failed = n+len(found), append(failed, err)
 	}
 	return n, errors.Join(failed...)
+}
+
+// reserveJournals makes a slot in each journal that has none. A recovery does not fail because one cannot be made: every change
+// asks for its slot before it begins.
+func (s *Store) reserveJournals(ctx context.Context) {
+	j, err := s.journal()
+	if err == nil {
+		err = j.Reserve(ctx)
+	}
+	all := []error{err}
+	for partition := range s.layout.Partitions {
+		dir, err := index.JournalDir(s.layout, partition)
+		if err == nil {
+			err = journal.Open(s.fs, dir).Reserve(ctx)
+		}
+		all = append(all, err)
+	}
+	if err := errors.Join(all...); err != nil {
+		s.logger.Info("no space is kept for changes on a full disk", "error", err)
+	}
 }

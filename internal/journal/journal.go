@@ -86,6 +86,15 @@ func (j *Journal) Take(ctx context.Context, key string, size int) (*Slot, error)
 	}
 }
 
+// Reserve sees to it that a slot is there, so that a change finds one when the disk is full, also if it is the first that needs it.
+func (j *Journal) Reserve(ctx context.Context) error {
+	s, err := j.Take(ctx, "reserve", 0)
+	if err == nil {
+		s.Close()
+	}
+	return err
+}
+
 // state is what a search for a free slot has seen: the number of the first slot that does not exist, and a slot that is in use.
 type state struct {
 	next int
