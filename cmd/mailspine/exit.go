@@ -102,7 +102,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitQuota
 	case errors.Is(err, skiplist.ErrDamaged), errors.Is(err, index.ErrDamaged), errors.Is(err, index.ErrNotHeader):
 		return exitDamage
-	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, index.ErrNotFound), errors.Is(err, message.ErrEmpty):
+	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, index.ErrNotFound), errors.Is(err, message.ErrEmpty),
+		errors.Is(err, errNUL):
 		return exitNo
 	}
 	return exitFailed

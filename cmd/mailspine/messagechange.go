@@ -165,7 +165,7 @@ func (f *boxFlags) appendCommand(s streams) *cobra.Command {
 	c.Flags().StringVar(&flags, "flags", "", "flags of the messages, separated by blanks or commas: \\Seen, \\Flagged, $Work")
 	c.Flags().StringVar(&date, "date", "", "time of arrival: RFC 3339, \"2-Jan-2006 15:04:05 -0700\", or seconds since 1970; \"file\" is the time of each file; now if not given")
 	dryFlag(c, &dry)
-	return f.command(s, c, messageExits("there is no such mailbox, or a message is empty"), func(b *box, args []string) error {
+	return f.command(s, c, messageExits("there is no such mailbox, or a message is empty or has a NUL"), func(b *box, args []string) error {
 		if err := notEmpty(c, "date"); err != nil {
 			return err
 		}
