@@ -378,6 +378,12 @@ func (c *commit) finish() {
 			complain("the journal could not be cleared", err)
 		}
 	}
+	if c.slot == nil && w.journal != nil {
+		// An append needs no entry. The expunge that makes room again, on a disk that is full by then, does.
+		if err := w.journal.Reserve(tx.ctx); err != nil {
+			w.log.DebugContext(tx.ctx, "no journal is prepared for a full disk", "path", w.place.Paths.Index, "error", err)
+		}
+	}
 	for _, a := range tx.added {
 		if a.staged != nil {
 			a.staged.Discard()

@@ -174,6 +174,19 @@ func (f *storeFlags) createCommand(s streams) *cobra.Command {
 	})
 }
 
+// rightsWords are the words of cyradm for rights.
+var rightsWords = map[string]string{
+	"none": "", "read": "lrs", "post": "lrsp", "append": "lrsip", "write": "lrswipkxte", "delete": "lrxte", "all": "lrswipkxtea",
+}
+
+// spelledOut are the rights that a word stands for, or else the word.
+func spelledOut(rights string) string {
+	if r, ok := rightsWords[rights]; ok {
+		return r
+	}
+	return rights
+}
+
 // parseACL reads pairs of identifier and rights; nil if there are none.
 func (st *store) parseACL(pairs []string) (acl mboxdb.ACL, err error) {
 	for _, pair := range pairs {
@@ -181,7 +194,7 @@ func (st *store) parseACL(pairs []string) (acl mboxdb.ACL, err error) {
 		if len(words) != 2 {
 			return nil, usageError("--acl %q: wanted an identifier and rights, such as \"anyone lrs\"", pair)
 		}
-		rights, err := st.opts.ACL.ParseRights(words[1])
+		rights, err := st.opts.ACL.ParseRights(spelledOut(words[1]))
 		if err != nil {
 			return nil, usageError("--acl %q: %w", pair, err)
 		}
@@ -260,7 +273,8 @@ func (f *storeFlags) setACLCommand(s streams) *cobra.Command {
 		Use:   "setacl [flags] NAME IDENTIFIER RIGHTS",
 		Short: "Change the rights of an identifier on a mailbox, in the list and in its header; writes",
 		Long: "Change the rights of an identifier on a mailbox, in the list, which decides, and in the copy in its header. RIGHTS\n" +
-			"replace those that it has; with + or - before them they are added or taken away; \"none\" takes all. Flags come before NAME.",
+			"replace those that it has; with + or - before them they are added or taken away. They may be a word of cyradm: none, read, post,\n" +
+			"append, write, delete, all. Flags come before NAME.",
 		Example: "  mailspine mailbox setacl -C /etc/imapd.conf user.alice bob +lrs",
 		Args:    cobra.ExactArgs(3),
 	}
@@ -270,13 +284,12 @@ func (f *storeFlags) setACLCommand(s streams) *cobra.Command {
 		g := mailstore.Grant{Identifier: args[1], Mode: mboxdb.ReplaceRights, DryRun: dry}
 		rights := args[2]
 		switch {
-		case rights == "none":
-			rights = ""
 		case strings.HasPrefix(rights, "+"):
 			g.Mode, rights = mboxdb.AddRights, rights[1:]
 		case strings.HasPrefix(rights, "-"):
 			g.Mode, rights = mboxdb.RemoveRights, rights[1:]
 		}
+		rights = spelledOut(rights)
 		var err error
 		if g.Rights, err = st.opts.ACL.ParseRights(rights); err != nil {
 			return usageError("%w", err)

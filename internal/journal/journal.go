@@ -88,6 +88,9 @@ func (j *Journal) Take(ctx context.Context, key string, size int) (*Slot, error)
 
 // Reserve sees to it that a slot is there, so that a change finds one when the disk is full, also if it is the first that needs it.
 func (j *Journal) Reserve(ctx context.Context) error {
+	if info, err := j.fs.Stat(j.path(0)); err == nil && info.Size >= slotBytes {
+		return nil
+	}
 	s, err := j.Take(ctx, "reserve", 0)
 	if err == nil {
 		s.Close()
