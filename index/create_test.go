@@ -158,36 +158,31 @@ func TestCreateCrash(t *testing.T) {
 // TestCreateAsCyrus compares the files and directories of new mailboxes with those that Cyrus makes, byte for byte; then
 // a server delivers into ours.
 func TestCreateAsCyrus(t *testing.T) {
-	realcyrus.NeedServer(t)
-	t.Parallel()
-	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := realcyrus.StartServer(t, o)
-			c := s.Dial(t, realcyrus.AdminUser)
-			for _, box := range []string{"user.u000", "user.u000.sub"} {
-				_, err := c.Cmd("CREATE %s", realcyrus.Quote(box))
-				require.NoError(t, err)
-			}
-			_, err := c.Cmd("SETQUOTA user.u000 (STORAGE 1000)")
+	realcyrus.EachLayout(t, func(t *testing.T, _ string, o realcyrus.Options) {
+		s := realcyrus.StartServer(t, o)
+		c := s.Dial(t, realcyrus.AdminUser)
+		for _, box := range []string{"user.u000", "user.u000.sub"} {
+			_, err := c.Cmd("CREATE %s", realcyrus.Quote(box))
 			require.NoError(t, err)
-			_, err = c.Cmd("CREATE user.u000.quota")
+		}
+		_, err := c.Cmd("SETQUOTA user.u000 (STORAGE 1000)")
+		require.NoError(t, err)
+		_, err = c.Cmd("CREATE user.u000.quota")
+		require.NoError(t, err)
+		l, layout := openStore(t, s.Store)
+		for _, box := range []string{"user.u000", "user.u000.sub", "user.u000.quota"} {
+			rec, err := l.Lookup(t.Context(), mboxdb.InternalName(box))
 			require.NoError(t, err)
-			l, layout := openStore(t, s.Store)
-			for _, box := range []string{"user.u000", "user.u000.sub", "user.u000.quota"} {
-				rec, err := l.Lookup(t.Context(), mboxdb.InternalName(box))
-				require.NoError(t, err)
-				sameAsCreated(t, s.Store, layout, rec)
-			}
-			_, err = c.Cmd("SETACL user.u000.sub cyrus lrswipkxtecda")
-			require.NoError(t, err)
-			require.NoError(t, c.Append("user.u000.sub", `\Flagged Own`, Seconds(1500000000).Time(), []byte("Subject: x\r\n\r\ny\r\n")))
-			lines, err := c.Cmd("SELECT user.u000.sub")
-			require.NoError(t, err)
-			require.Contains(t, lines, "1 EXISTS")
-			require.NotContains(t, s.Run(t, "reconstruct", "-n", "-r", "user.u000"), "update")
-		})
-	}
+			sameAsCreated(t, s.Store, layout, rec)
+		}
+		_, err = c.Cmd("SETACL user.u000.sub cyrus lrswipkxtecda")
+		require.NoError(t, err)
+		require.NoError(t, c.Append("user.u000.sub", `\Flagged Own`, Seconds(1500000000).Time(), []byte("Subject: x\r\n\r\ny\r\n")))
+		lines, err := c.Cmd("SELECT user.u000.sub")
+		require.NoError(t, err)
+		require.Contains(t, lines, "1 EXISTS")
+		require.NotContains(t, s.Run(t, "reconstruct", "-n", "-r", "user.u000"), "update")
+	})
 }
 
 // sameAsCreated puts a mailbox of ours in the place of one that Cyrus has just made.

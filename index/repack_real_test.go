@@ -59,48 +59,43 @@ func imapAnswers(t *testing.T, c *realcyrus.Client, box string) (all []string) {
 // TestRepackBesideCyrus repacks mailboxes of a live server, in both layouts. It answers the same before and after, finds
 // nothing to mend, and goes on with them.
 func TestRepackBesideCyrus(t *testing.T) {
-	realcyrus.NeedServer(t)
-	t.Parallel()
-	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := realcyrus.StartServer(t, o)
-			filled := s.Fill(t, 1, 1, 24, 5)
-			box := filled.Mailboxes[len(filled.Mailboxes)-1]
-			c := s.Dial(t, realcyrus.AdminUser)
-			for _, command := range []string{"SETACL %[1]s cyrus lrswipkxtecda", "SELECT %[1]s", `STORE 2:9 +FLAGS (\Deleted \Seen)`, "EXPUNGE", `STORE 1:4 +FLAGS (\Flagged $Third)`, "UNSELECT"} {
-				if strings.Contains(command, "%") {
-					command = fmt.Sprintf(command, realcyrus.Quote(box))
-				}
-				_, err := c.Cmd("%s", command)
-				require.NoError(t, err, command)
+	realcyrus.EachLayout(t, func(t *testing.T, kind string, o realcyrus.Options) {
+		s := realcyrus.StartServer(t, o)
+		filled := s.Fill(t, 1, 1, 24, 5)
+		box := filled.Mailboxes[len(filled.Mailboxes)-1]
+		c := s.Dial(t, realcyrus.AdminUser)
+		for _, command := range []string{"SETACL %[1]s cyrus lrswipkxtecda", "SELECT %[1]s", `STORE 2:9 +FLAGS (\Deleted \Seen)`, "EXPUNGE", `STORE 1:4 +FLAGS (\Flagged $Third)`, "UNSELECT"} {
+			if strings.Contains(command, "%") {
+				command = fmt.Sprintf(command, realcyrus.Quote(box))
 			}
-			if name == "legacy" {
-				s.Run(t, "cyr_expire", "-A", "1", "-E", "1", "-D", "10000d", "-X", "10000d")
-			}
-			l, layout := openStore(t, s.Store)
-			p := placeOf(t, l, layout, box)
-			unlinkExpunged(t, p, 3)
-			before := imapAnswers(t, c, box)
-			done, err := Repack(t.Context(), vfs.OS(), p, RepackOptions{})
-			require.NoError(t, err)
-			require.NoError(t, done.Unfinished)
-			require.EqualValues(t, 3, done.Dropped)
-			require.Zero(t, done.Parsed)
-			give(t, p)
-			require.Equal(t, before, imapAnswers(t, c, box))
-			checkReal(t, func(o CheckOptions) ([]finding.Finding, error) { return Check(t.Context(), vfs.OS(), p, o) })
-			reconstructed(t, s.Store, box)
-			require.Equal(t, before, imapAnswers(t, c, box))
-			sameBytes(t, p.Paths)
-			// The server goes on where we have left it.
-			require.NoError(t, c.Append(box, `\Seen`, Seconds(boxTime).Time(), []byte("Subject: later\r\n\r\nx\r\n")))
-			_, err = Repack(t.Context(), vfs.OS(), p, RepackOptions{})
-			require.NoError(t, err)
-			give(t, p)
-			reconstructed(t, s.Store, box)
-		})
-	}
+			_, err := c.Cmd("%s", command)
+			require.NoError(t, err, command)
+		}
+		if kind == "legacy" {
+			s.Run(t, "cyr_expire", "-A", "1", "-E", "1", "-D", "10000d", "-X", "10000d")
+		}
+		l, layout := openStore(t, s.Store)
+		p := placeOf(t, l, layout, box)
+		unlinkExpunged(t, p, 3)
+		before := imapAnswers(t, c, box)
+		done, err := Repack(t.Context(), vfs.OS(), p, RepackOptions{})
+		require.NoError(t, err)
+		require.NoError(t, done.Unfinished)
+		require.EqualValues(t, 3, done.Dropped)
+		require.Zero(t, done.Parsed)
+		give(t, p)
+		require.Equal(t, before, imapAnswers(t, c, box))
+		checkReal(t, func(o CheckOptions) ([]finding.Finding, error) { return Check(t.Context(), vfs.OS(), p, o) })
+		reconstructed(t, s.Store, box)
+		require.Equal(t, before, imapAnswers(t, c, box))
+		sameBytes(t, p.Paths)
+		// The server goes on where we have left it.
+		require.NoError(t, c.Append(box, `\Seen`, Seconds(boxTime).Time(), []byte("Subject: later\r\n\r\nx\r\n")))
+		_, err = Repack(t.Context(), vfs.OS(), p, RepackOptions{})
+		require.NoError(t, err)
+		give(t, p)
+		reconstructed(t, s.Store, box)
+	})
 }
 
 // give gives what the test made as root to the server.
@@ -150,23 +145,18 @@ func unlinkExpunged(t *testing.T, p Place, n int) {
 // TestUpgradeAsCyrus converts mailboxes between all versions that Cyrus can convert between, and compares all files with
 // those that Cyrus's reconstruct makes of the same mailbox.
 func TestUpgradeAsCyrus(t *testing.T) {
-	realcyrus.NeedServer(t)
-	t.Parallel()
-	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			made := makeStore(t, o, 8)
-			const box = "user.u000.gold"
-			for _, from := range convertVersions {
-				for _, to := range convertVersions {
-					if from == to || os.Getenv("MAILSPINE_CAMPAIGN") == "" && from != 17 && to != 17 {
-						continue
-					}
-					upgradeAsCyrus(t, made, box, from, to)
+	realcyrus.EachLayout(t, func(t *testing.T, _ string, o realcyrus.Options) {
+		made := makeStore(t, o, 8)
+		const box = "user.u000.gold"
+		for _, from := range convertVersions {
+			for _, to := range convertVersions {
+				if from == to || os.Getenv("MAILSPINE_CAMPAIGN") == "" && from != 17 && to != 17 {
+					continue
 				}
+				upgradeAsCyrus(t, made, box, from, to)
 			}
-		})
-	}
+		}
+	})
 }
 
 func upgradeAsCyrus(t *testing.T, made *realcyrus.Store, box string, from, to Version) {

@@ -23,42 +23,38 @@ import (
 // message. Every structure encodes to the bytes that it was decoded from, and every number of the header follows from the
 // records. In a campaign each mailbox has more than a thousand messages.
 func TestServerAnswersTheSame(t *testing.T) {
-	realcyrus.NeedServer(t)
 	msgs := 14
 	if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
 		msgs = 1010
 	}
-	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := realcyrus.StartServer(t, o)
-			filled := s.Fill(t, 1, 1, msgs, 5)
-			boxes := makeVersions(t, s, filled.Mailboxes[0])
-			if name == "legacy" {
-				s.Run(t, "cyr_expire", "-A", "1", "-E", "1", "-D", "10000d", "-X", "10000d")
-			}
-			l, layout := openStore(t, s.Store)
-			owner := s.Dial(t, filled.Users[0])
-			for _, v := range cyrusVersions {
-				box := boxes[v]
-				m := openMailbox(t, l, layout, box)
-				require.Equal(t, v, m.cur.Index.Version())
-				before, err := os.ReadFile(m.Place().Paths.Index)
-				require.NoError(t, err)
-				requireArchived(t, m, name == "legacy")
-				n := sameAnswers(t, owner, m, "INBOX"+strings.TrimPrefix(box, filled.Mailboxes[0]), name == "legacy")
-				require.GreaterOrEqual(t, n, msgs-4)
-				require.GreaterOrEqual(t, sameBytes(t, m.Place().Paths), n)
-				checkReal(t, func(o CheckOptions) ([]finding.Finding, error) { return Check(t.Context(), vfs.OS(), m.Place(), o) })
-				sameAsExamined(t, m.Place().Paths, s.Run(t, "mbexamine", box))
-				after, err := os.ReadFile(m.Place().Paths.Index)
-				require.NoError(t, err)
-				require.Equal(t, before, after, "the server changed what was compared with its answers")
-				t.Logf("version %d: %d messages", v, n)
-			}
-			changesAgree(t, s.Dial(t, realcyrus.AdminUser), openMailbox(t, l, layout, filled.Mailboxes[0]), filled.Mailboxes[0])
-		})
-	}
+	realcyrus.EachLayout(t, func(t *testing.T, kind string, o realcyrus.Options) {
+		s := realcyrus.StartServer(t, o)
+		filled := s.Fill(t, 1, 1, msgs, 5)
+		boxes := makeVersions(t, s, filled.Mailboxes[0])
+		if kind == "legacy" {
+			s.Run(t, "cyr_expire", "-A", "1", "-E", "1", "-D", "10000d", "-X", "10000d")
+		}
+		l, layout := openStore(t, s.Store)
+		owner := s.Dial(t, filled.Users[0])
+		for _, v := range cyrusVersions {
+			box := boxes[v]
+			m := openMailbox(t, l, layout, box)
+			require.Equal(t, v, m.cur.Index.Version())
+			before, err := os.ReadFile(m.Place().Paths.Index)
+			require.NoError(t, err)
+			requireArchived(t, m, kind == "legacy")
+			n := sameAnswers(t, owner, m, "INBOX"+strings.TrimPrefix(box, filled.Mailboxes[0]), kind == "legacy")
+			require.GreaterOrEqual(t, n, msgs-4)
+			require.GreaterOrEqual(t, sameBytes(t, m.Place().Paths), n)
+			checkReal(t, func(o CheckOptions) ([]finding.Finding, error) { return Check(t.Context(), vfs.OS(), m.Place(), o) })
+			sameAsExamined(t, m.Place().Paths, s.Run(t, "mbexamine", box))
+			after, err := os.ReadFile(m.Place().Paths.Index)
+			require.NoError(t, err)
+			require.Equal(t, before, after, "the server changed what was compared with its answers")
+			t.Logf("version %d: %d messages", v, n)
+		}
+		changesAgree(t, s.Dial(t, realcyrus.AdminUser), openMailbox(t, l, layout, filled.Mailboxes[0]), filled.Mailboxes[0])
+	})
 }
 
 // requireArchived requires that some messages are archived and some are not, or none are.

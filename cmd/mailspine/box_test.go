@@ -183,31 +183,28 @@ var examined = regexp.MustCompile(`UID:(\d+)\s+INT_DATE:(\d+)\s+SENTDATE:(\d+)\s
 
 // TestRecordsAreThoseOfMbexamine compares, on a live store, our commands with Cyrus's mbexamine and with each other.
 func TestRecordsAreThoseOfMbexamine(t *testing.T) {
-	realcyrus.NeedServer(t)
-	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
-		t.Run(name, func(t *testing.T) {
-			s := realcyrus.StartServer(t, o)
-			for _, box := range s.Fill(t, 1, 2, 12, 5).Mailboxes {
-				theirs := s.Try(t, "mbexamine", nil, box).Stdout
-				records := jsonList[indexRecordJSON](t, runBox(t, "index", "records", "-C", s.Conf, box, "--json"))
-				matches := examined.FindAllStringSubmatch(theirs, -1)
-				var live []indexRecordJSON
-				for _, r := range records {
-					if !r.Expunged {
-						live = append(live, r)
-					}
+	realcyrus.EachLayout(t, func(t *testing.T, _ string, o realcyrus.Options) {
+		s := realcyrus.StartServer(t, o)
+		for _, box := range s.Fill(t, 1, 2, 12, 5).Mailboxes {
+			theirs := s.Try(t, "mbexamine", nil, box).Stdout
+			records := jsonList[indexRecordJSON](t, runBox(t, "index", "records", "-C", s.Conf, box, "--json"))
+			matches := examined.FindAllStringSubmatch(theirs, -1)
+			var live []indexRecordJSON
+			for _, r := range records {
+				if !r.Expunged {
+					live = append(live, r)
 				}
-				require.Len(t, matches, len(live))
-				for i, m := range matches {
-					r := live[i]
-					require.Equal(t, strings.Join(m[1:], " "), fmt.Sprintf("%08d %d %d %d %d %d %d %d %s %d", r.UID, r.InternalDate, r.SentDate, r.SaveDate,
-						r.Size, r.HeaderSize, r.LastUpdated, r.CacheVersion, r.GUID, r.ModSeq))
-				}
-				require.Contains(t, runBox(t, "index", "check", "--contents", "-C", s.Conf, box), "fine")
-				messagesAgree(t, s, box, theirs)
 			}
-		})
-	}
+			require.Len(t, matches, len(live))
+			for i, m := range matches {
+				r := live[i]
+				require.Equal(t, strings.Join(m[1:], " "), fmt.Sprintf("%08d %d %d %d %d %d %d %d %s %d", r.UID, r.InternalDate, r.SentDate, r.SaveDate,
+					r.Size, r.HeaderSize, r.LastUpdated, r.CacheVersion, r.GUID, r.ModSeq))
+			}
+			require.Contains(t, runBox(t, "index", "check", "--contents", "-C", s.Conf, box), "fine")
+			messagesAgree(t, s, box, theirs)
+		}
+	})
 }
 
 // messagesAgree compares message list, cat and parse with index records, cache show, and what Cyrus says.

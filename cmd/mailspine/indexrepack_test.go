@@ -48,40 +48,35 @@ func TestRepackDirectory(t *testing.T) {
 // TestRepackStore converts a mailbox of a live server to an old version and back, by its name: the owner has seen the
 // same messages before, meanwhile and after.
 func TestRepackStore(t *testing.T) {
-	realcyrus.NeedServer(t)
-	t.Parallel()
-	for name, o := range map[string]realcyrus.Options{"uuid": {}, "legacy": realcyrus.LegacyLayout()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := realcyrus.StartServer(t, o)
-			filled := s.Fill(t, 1, 1, 12, 5)
-			box := filled.Mailboxes[0]
-			owner := s.Dial(t, filled.Users[0])
-			for _, command := range []string{"SELECT INBOX", `STORE 2,4,5 +FLAGS (\Seen)`, "UNSELECT"} {
-				_, err := owner.Cmd("%s", command)
+	realcyrus.EachLayout(t, func(t *testing.T, _ string, o realcyrus.Options) {
+		s := realcyrus.StartServer(t, o)
+		filled := s.Fill(t, 1, 1, 12, 5)
+		box := filled.Mailboxes[0]
+		owner := s.Dial(t, filled.Users[0])
+		for _, command := range []string{"SELECT INBOX", `STORE 2,4,5 +FLAGS (\Seen)`, "UNSELECT"} {
+			_, err := owner.Cmd("%s", command)
+			require.NoError(t, err)
+		}
+		seen := func() []string {
+			var all []string
+			for _, command := range []string{"EXAMINE INBOX", "SEARCH SEEN", "FETCH 1:* (UID FLAGS ENVELOPE)", "UNSELECT"} {
+				lines, err := owner.Cmd("%s", command)
 				require.NoError(t, err)
-			}
-			seen := func() []string {
-				var all []string
-				for _, command := range []string{"EXAMINE INBOX", "SEARCH SEEN", "FETCH 1:* (UID FLAGS ENVELOPE)", "UNSELECT"} {
-					lines, err := owner.Cmd("%s", command)
-					require.NoError(t, err)
-					if command[0] == 'S' || command[0] == 'F' {
-						all = append(all, lines...)
-					}
+				if command[0] == 'S' || command[0] == 'F' {
+					all = append(all, lines...)
 				}
-				return all
 			}
-			before := seen()
-			for _, to := range []int{9, 17} {
-				stdout, stderr, code := cli(t, nil, "index", "upgrade", "-C", s.Conf, "--to", fmt.Sprint(to), box, "--as", "root")
-				require.Zero(t, code, stderr)
-				require.Contains(t, stdout, fmt.Sprintf("to %d", to))
-				realcyrus.Give(t, s.Dir)
-				require.Equal(t, before, seen(), "version %d", to)
-			}
-			stdout, stderr, code := cli(t, nil, "index", "check", "-C", s.Conf, box, "--contents", "--as", "root")
-			require.Zero(t, code, "%s%s", stdout, stderr)
-		})
-	}
+			return all
+		}
+		before := seen()
+		for _, to := range []int{9, 17} {
+			stdout, stderr, code := cli(t, nil, "index", "upgrade", "-C", s.Conf, "--to", fmt.Sprint(to), box, "--as", "root")
+			require.Zero(t, code, stderr)
+			require.Contains(t, stdout, fmt.Sprintf("to %d", to))
+			realcyrus.Give(t, s.Dir)
+			require.Equal(t, before, seen(), "version %d", to)
+		}
+		stdout, stderr, code := cli(t, nil, "index", "check", "-C", s.Conf, box, "--contents", "--as", "root")
+		require.Zero(t, code, "%s%s", stdout, stderr)
+	})
 }

@@ -54,6 +54,20 @@ func NeedServer(t testing.TB) {
 	need(t, errors.Join(programsMissing(), serverMissing()))
 }
 
+// EachLayout runs a test on both kinds of store worth testing, the default and [LegacyLayout], at once. It is skipped unless a
+// private server can be started.
+func EachLayout(t *testing.T, test func(t *testing.T, layout string, o Options)) {
+	t.Helper()
+	NeedServer(t)
+	t.Parallel()
+	for layout, o := range map[string]Options{"uuid": {}, "legacy": LegacyLayout()} {
+		t.Run(layout, func(t *testing.T) {
+			t.Parallel()
+			test(t, layout, o)
+		})
+	}
+}
+
 // NeedOracle skips the test unless the oracle can be compiled. It needs no root.
 func NeedOracle(t testing.TB) {
 	t.Helper()
