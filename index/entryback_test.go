@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,40 +18,79 @@ import (
 func TestEntryComesBack(t *testing.T) {
 	t.Parallel()
 	for _, v := range Versions() {
-		fsys := simfs.New(simfs.Options{NoTrace: true})
-		m := newTestBox(t, fsys, v)
-		appendTo(t, m, text(1), 0)
-		appendTo(t, m, text(2), 0)
-		slot := filepath.Join(m.place.Journal, "slot.0")
-		var entries [][]byte
-		m.opts.Committed = func(context.Context, Committed) {
-			b, err := vfs.ReadFile(fsys, slot)
-			require.NoError(t, err)
-			entries = append(entries, b)
-		}
-		change := func(uid UID, op FlagOp) {
-			require.NoError(t, m.Update(t.Context(), func(tx *Tx) error {
-				_, err := tx.SetFlags(uid, FlagChange{Op: op, Flags: FlagFlagged})
-				return err
-			}))
-		}
+		b := newEntryBox(t, v, 1, 2)
 		for range 2 {
 			for uid := UID(1); uid <= 2; uid++ {
-				change(uid, AddFlags)
-				change(uid, RemoveFlags)
+				b.flag(FlagChange{Op: AddFlags, Flags: FlagFlagged}, uid)
+				b.flag(FlagChange{Op: RemoveFlags, Flags: FlagFlagged}, uid)
 			}
 		}
-		change(2, AddFlags)
-		for i, b := range entries[:len(entries)-1] {
-			write(t, fsys, slot, b)
-			before := fileBytes(t, fsys, m.place.Paths.Index)
-			found, err := Recover(t.Context(), fsys, m.place, OpenOptions{})
-			require.NoError(t, err)
-			require.Len(t, found, 1)
-			require.Equal(t, Overtaken, found[0].Outcome, "version %d, change %d", v, i)
-			require.Equal(t, before, fileBytes(t, fsys, m.place.Paths.Index))
+		b.flag(FlagChange{Op: AddFlags, Flags: FlagFlagged}, 2)
+		require.Len(t, b.entries, 9)
+		for i, entry := range b.entries[:8] {
+			b.overtaken(entry, "version %d, change %d", v, i)
 		}
 	}
+}
+
+// TestWholeRecordsStay brings back the entry of a change after a later one has changed other messages: in no version is a
+// record that lies across the edge of a sector taken for a torn one, and set back over an acknowledged change.
+func TestWholeRecordsStay(t *testing.T) {
+	t.Parallel()
+	for _, v := range Versions() {
+		b := newEntryBox(t, v, slices.Repeat([]int{1}, 14)...)
+		b.flag(FlagChange{Op: AddFlags, Flags: FlagAnswered}, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+		b.flag(FlagChange{Op: AddFlags, Flags: FlagFlagged}, 1)
+		b.overtaken(b.entries[0], "version %d", v)
+	}
+}
+
+// entryBox is a mailbox of which the journal's entry of each change of flags is kept.
+type entryBox struct {
+	t       *testing.T
+	fs      *simfs.FS
+	m       *Mailbox
+	slot    string
+	entries [][]byte
+}
+
+func newEntryBox(t *testing.T, v Version, texts ...int) *entryBox {
+	b := &entryBox{t: t, fs: simfs.New(simfs.Options{NoTrace: true})}
+	b.m = newTestBox(t, b.fs, v)
+	for _, n := range texts {
+		appendTo(t, b.m, text(n), 0)
+	}
+	b.slot = filepath.Join(b.m.place.Journal, "slot.0")
+	b.m.opts.Committed = func(context.Context, Committed) {
+		entry, err := vfs.ReadFile(b.fs, b.slot)
+		require.NoError(t, err)
+		b.entries = append(b.entries, entry)
+	}
+	return b
+}
+
+// flag changes the flags of messages in one transaction.
+func (b *entryBox) flag(c FlagChange, uids ...UID) {
+	require.NoError(b.t, b.m.Update(b.t.Context(), func(tx *Tx) error {
+		for _, uid := range uids {
+			if _, err := tx.SetFlags(uid, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// overtaken brings back an entry: a recovery finds that it was overtaken, and changes nothing.
+func (b *entryBox) overtaken(entry []byte, why ...any) {
+	index := b.m.place.Paths.Index
+	before := fileBytes(b.t, b.fs, index)
+	write(b.t, b.fs, b.slot, entry)
+	found, err := Recover(b.t.Context(), b.fs, b.m.place, OpenOptions{})
+	require.NoError(b.t, err)
+	require.Len(b.t, found, 1)
+	require.Equal(b.t, Overtaken, found[0].Outcome, why...)
+	require.Equal(b.t, before, fileBytes(b.t, b.fs, index), why...)
 }
 
 func fileBytes(t testing.TB, fsys vfs.FS, path string) string {

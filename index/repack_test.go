@@ -384,22 +384,28 @@ func TestRepackCrash(t *testing.T) {
 	}
 }
 
-func repackCrash(t *testing.T, p Place, from, to Version, search simfs.Search) {
-	fsys := simfs.New(simfs.Options{})
-	makeBox(t, fsys, p, from, 9)
-	if from != to && to != 0 && from < 17 {
+// boxToConvert makes a mailbox of n messages, with the annotations that a conversion has to do with, and tells of which version
+// it is in the end.
+func boxToConvert(t *testing.T, p Place, from, to Version, n int) (fsys *simfs.FS, end Version) {
+	fsys = simfs.New(simfs.Options{})
+	makeBox(t, fsys, p, from, n)
+	if to == 0 {
+		to = from
+	}
+	if from != to && from < 17 {
 		addAnnotations(t, fsys, p, from)
 		syncAll(t, fsys, "/")
 	}
+	return fsys, to
+}
+
+func repackCrash(t *testing.T, p Place, from, to Version, search simfs.Search) {
+	fsys, end := boxToConvert(t, p, from, to, 9)
 	before, files := readBox(t, fsys, p, ""), contents(t, fsys)
 	began := fsys.Ops()
 	_, err := repackTo(t.Context(), fsys, p, to, boxOptions)
 	require.NoError(t, err)
 	fsys.Mark("done")
-	end := to
-	if to == 0 {
-		end = from
-	}
 	search.From = began
 	images, old := 0, 0
 	for image := range fsys.Trace().Images(search) {
@@ -541,17 +547,8 @@ func TestRepackFaults(t *testing.T) {
 
 func repackFaults(t *testing.T, from, to Version, like *faultfs.Plan) {
 	p := farPlace()
-	base := simfs.New(simfs.Options{})
-	makeBox(t, base, p, from, 7)
-	if from != to && to != 0 && from < 17 {
-		addAnnotations(t, base, p, from)
-		syncAll(t, base, "/")
-	}
+	base, end := boxToConvert(t, p, from, to, 7)
 	before, files := readBox(t, base, p, ""), contents(t, base)
-	end := to
-	if to == 0 {
-		end = from
-	}
 	like.Short = faultfs.Half
 	if like.Mode != faultfs.Once {
 		like.Short = faultfs.ThreeBytes // a database refuses a head that is half written and cannot be restored
