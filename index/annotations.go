@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strconv"
 	"strings"
 
@@ -36,11 +35,8 @@ var errOwner = errors.New("the owner of the mailbox is not known")
 func readAnnotations(ctx context.Context, fsys vfs.FS, path, owner string) (map[UID]annotated, error) {
 	all := map[UID]annotated{}
 	db, err := skiplist.Open(ctx, path, skiplist.Options{ReadOnly: true, FS: fsys})
-	if errors.Is(err, fs.ErrNotExist) {
-		return all, nil
-	}
 	if err != nil {
-		return nil, err
+		return all, ignoreMissing(err)
 	}
 	defer db.Close()
 	return all, db.View(ctx, func(s *skiplist.Snapshot) error {

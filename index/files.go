@@ -103,6 +103,14 @@ func (f *Files) cacheFile(fsys vfs.FS, path string) (*CacheFile, error) {
 	return c, err
 }
 
+// ignoreMissing takes a file that is not there for no failure.
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // Close closes the files.
 func (f *Files) Close() error {
 	var all []error

@@ -144,23 +144,10 @@ func (f *finisher) caches() error {
 
 // generationOf is the generation of a cache, nil if there is none.
 func generationOf(fsys vfs.FS, path string) (*uint32, error) {
-	f, err := fsys.Open(path, vfs.ReadOnly, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
+	var f Files
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	c, err := NewCacheFile(f, info.Size, path)
-	if errors.Is(err, ErrDamaged) {
-		return nil, nil
-	}
-	if err != nil {
+	c, err := f.cacheFile(fsys, path)
+	if c == nil {
 		return nil, err
 	}
 	return &c.Generation, nil
@@ -229,13 +216,6 @@ func (f *finisher) remove(path string, removed map[string]bool) error {
 		removed[filepath.Dir(path)] = true
 	}
 	return ignoreMissing(err)
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // annotations removes those that are fields of the records now.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -120,11 +119,8 @@ type seenState struct {
 // readSeen reads the record of a mailbox, an empty one if there is none.
 func readSeen(ctx context.Context, fsys vfs.FS, path, uniqueID string) (s Seen, err error) {
 	db, err := skiplist.Open(ctx, path, skiplist.Options{ReadOnly: true, FS: fsys})
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
 	if err != nil {
-		return s, err
+		return s, ignoreMissing(err)
 	}
 	defer db.Close()
 	err = db.View(ctx, func(v *skiplist.Snapshot) error {
