@@ -111,27 +111,16 @@ func shownFlags(h *index.HeaderFile, r *index.Record) []string {
 }
 
 func (f *boxFlags) expungeCommand(s streams) *cobra.Command {
-	var dry, immediate bool
+	var immediate bool
 	c := &cobra.Command{
 		Use: "expunge MAILBOX UID...", Short: "Expunge messages, delayed or at once, all in one transaction; writes",
 		Long: "Expunge messages, \\Deleted or not, all of them or none, and print their UIDs. With \"expunge_mode: delayed\", the default,\n" +
 			"their files stay until cyr_expire removes them, and message unexpunge restores them. It works on a full disk." + setHelp,
-		Args: cobra.MinimumNArgs(2),
 	}
 	c.Flags().BoolVar(&immediate, "immediate", false, "remove the files at once, whatever expunge_mode says")
-	dryFlag(c, &dry)
-	return f.command(s, c, messageExits("there is no such mailbox or message"), func(b *box, args []string) error {
-		set, err := parseUIDSet(args)
-		if err != nil {
-			return err
-		}
-		mode := b.expungeMode(immediate)
-		return b.changeable(func(m *index.Mailbox) error {
-			return b.eachMessage(m, set, live, dry, uidLine, func(tx *index.Tx, uid index.UID) (messageDoneJSON, error) {
-				rec, err := tx.Expunge(uid, mode)
-				return messageDoneJSON{UID: uid, ModSeq: uint64(rec.ModSeq)}, err
-			})
-		})
+	return f.eachCommand(s, c, "there is no such mailbox or message", live, uidLine, func(b *box, tx *index.Tx, uid index.UID) (messageDoneJSON, error) {
+		rec, err := tx.Expunge(uid, b.expungeMode(immediate))
+		return messageDoneJSON{UID: uid, ModSeq: uint64(rec.ModSeq)}, err
 	})
 }
 
@@ -143,56 +132,57 @@ func (b *box) expungeMode(immediate bool) index.ExpungeMode {
 	return index.ExpungeDelayed
 }
 
-// eachMessage does something to each message of a set, in one transaction, and prints it.
-func (b *box) eachMessage(m *index.Mailbox, set uidSet, wanted func(index.Flags) bool, dry bool, line func(*messageDoneJSON) string,
-	do func(tx *index.Tx, uid index.UID) (messageDoneJSON, error)) error {
-	uids, err := messagesOf(b.ctx, m, set, wanted)
-	if err != nil {
-		return err
-	}
-	done := messagesJSON{DryRun: dry}
-	err = b.update(m, dry, func(tx *index.Tx) error {
-		done.Messages = nil
-		for _, uid := range uids {
-			d, err := do(tx, uid)
-			if err != nil {
-				return err
-			}
-			done.Messages = append(done.Messages, d)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return b.printChanged(m, done, line)
-}
-
 func (f *boxFlags) unexpungeCommand(s streams) *cobra.Command {
-	var dry, keep bool
+	var keep bool
 	c := &cobra.Command{
 		Use: "unexpunge MAILBOX UID...", Short: "Restore expunged messages whose files are still there, under new UIDs; writes",
 		Long: "Restore expunged messages whose files are still there, all of them or none, and print old and new UID of each with a tab\n" +
 			"between. mailspine index records shows which are expunged." + setHelp,
-		Args: cobra.MinimumNArgs(2),
 	}
 	c.Flags().BoolVar(&keep, "keep-deleted", false, "leave \\Deleted set, so that the next EXPUNGE of a client takes them again")
-	dryFlag(c, &dry)
-	return f.command(s, c, messageExits("there is no such mailbox, or no such expunged message"), func(b *box, args []string) error {
-		set, err := parseUIDSet(args)
-		if err != nil {
-			return err
-		}
+	restorable := func(f index.Flags) bool { return f&(index.FlagExpunged|index.FlagUnlinked) == index.FlagExpunged }
+	return f.eachCommand(s, c, "there is no such mailbox, or no such expunged message", restorable, fromLine, func(_ *box, tx *index.Tx, uid index.UID) (messageDoneJSON, error) {
 		drop := index.FlagDeleted
 		if keep {
 			drop = 0
 		}
-		restorable := func(f index.Flags) bool { return f&(index.FlagExpunged|index.FlagUnlinked) == index.FlagExpunged }
+		rec, err := tx.Unexpunge(uid, drop)
+		return messageDoneJSON{UID: rec.UID, From: uid, ModSeq: uint64(rec.ModSeq)}, err
+	})
+}
+
+// eachCommand is a command that does something to each message of a set, in one transaction, and prints it.
+func (f *boxFlags) eachCommand(s streams, c *cobra.Command, no string, wanted func(index.Flags) bool, line func(*messageDoneJSON) string,
+	do func(b *box, tx *index.Tx, uid index.UID) (messageDoneJSON, error)) *cobra.Command {
+	var dry bool
+	c.Args = cobra.MinimumNArgs(2)
+	dryFlag(c, &dry)
+	return f.command(s, c, messageExits(no), func(b *box, args []string) error {
+		set, err := parseUIDSet(args)
+		if err != nil {
+			return err
+		}
 		return b.changeable(func(m *index.Mailbox) error {
-			return b.eachMessage(m, set, restorable, dry, fromLine, func(tx *index.Tx, uid index.UID) (messageDoneJSON, error) {
-				rec, err := tx.Unexpunge(uid, drop)
-				return messageDoneJSON{UID: rec.UID, From: uid, ModSeq: uint64(rec.ModSeq)}, err
+			uids, err := messagesOf(b.ctx, m, set, wanted)
+			if err != nil {
+				return err
+			}
+			done := messagesJSON{DryRun: dry}
+			err = b.update(m, dry, func(tx *index.Tx) error {
+				done.Messages = nil
+				for _, uid := range uids {
+					d, err := do(b, tx, uid)
+					if err != nil {
+						return err
+					}
+					done.Messages = append(done.Messages, d)
+				}
+				return nil
 			})
+			if err != nil {
+				return err
+			}
+			return b.printChanged(m, done, line)
 		})
 	})
 }
