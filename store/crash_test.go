@@ -285,6 +285,31 @@ var changes = map[string]func(st *Store) error{
 	},
 }
 
+// changing is one of the changes, about to be made in a store.
+type changing struct {
+	layout, what string
+	do           func(st *Store) error
+	disk         *simfs.FS
+	st           *Store
+	before       state
+}
+
+// eachChange runs a test of each change in each layout.
+func eachChange(t *testing.T, test func(t *testing.T, c changing)) {
+	for layout := range layouts {
+		for what, do := range changes {
+			t.Run(layout+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				disk := newDisk(t, layout, simfs.Options{})
+				st := furnish(t, disk)
+				before, err := see(st)
+				require.NoError(t, err)
+				test(t, changing{layout, what, do, disk, st, before})
+			})
+		}
+	}
+}
+
 // noLinks is a file system whose directories are all on different disks.
 type noLinks struct{ vfs.FS }
 
@@ -326,44 +351,36 @@ func images(short int) int {
 // used as they are, those of before or those of after; after Recover list, directories, headers and indexes agree, and
 // there is no file that belongs to nobody.
 func TestStoreCrashImages(t *testing.T) {
-	for layout := range layouts {
-		for what, change := range changes {
-			t.Run(layout+"/"+what, func(t *testing.T) {
-				t.Parallel()
-				disk := newDisk(t, layout, simfs.Options{})
-				st := furnish(t, disk)
-				before, err := see(st)
-				require.NoError(t, err)
-				from := disk.Ops()
-				disk.Mark("begin")
-				require.NoError(t, change(st))
-				disk.Mark("ack")
-				after, err := see(st)
-				require.NoError(t, err)
-				require.NotEqual(t, before, after)
-				require.NoError(t, settled(st))
-				require.NoError(t, st.Close())
-				trace, n := disk.Trace(), 0
-				samples, again := max(2, images(60)/(disk.Ops()-from)), 29
-				if racing {
-					samples, again = 1, 211
-				}
-				for img := range trace.Images(simfs.Search{Limit: samples, Samples: samples, Seed: 7, From: from}) {
-					n++
-					acked := slices.Contains(img.Marks, "ack")
-					err := survives(t, img.FS, before, after, acked)
-					if err == nil && n%again == 5 {
-						err = survivesTwice(t, trace, img.Seed, before, after, acked)
-					}
-					if err != nil {
-						_ = trace.Dump(os.Stderr, img.Seed)
-						t.Fatalf("%s: %v", img.Seed, err)
-					}
-				}
-				t.Logf("%d crash images", n)
-			})
+	eachChange(t, func(t *testing.T, c changing) {
+		disk, st := c.disk, c.st
+		from := disk.Ops()
+		disk.Mark("begin")
+		require.NoError(t, c.do(st))
+		disk.Mark("ack")
+		after, err := see(st)
+		require.NoError(t, err)
+		require.NotEqual(t, c.before, after)
+		require.NoError(t, settled(st))
+		require.NoError(t, st.Close())
+		trace, n := disk.Trace(), 0
+		samples, again := max(2, images(60)/(disk.Ops()-from)), 29
+		if racing {
+			samples, again = 1, 211
 		}
-	}
+		for img := range trace.Images(simfs.Search{Limit: samples, Samples: samples, Seed: 7, From: from}) {
+			n++
+			acked := slices.Contains(img.Marks, "ack")
+			err := survives(t, img.FS, c.before, after, acked)
+			if err == nil && n%again == 5 {
+				err = survivesTwice(t, trace, img.Seed, c.before, after, acked)
+			}
+			if err != nil {
+				_ = trace.Dump(os.Stderr, img.Seed)
+				t.Fatalf("%s: %v", img.Seed, err)
+			}
+		}
+		t.Logf("%d crash images", n)
+	})
 }
 
 // survives looks at a store after a crash, recovers it, and goes on with it.

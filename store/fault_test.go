@@ -58,36 +58,26 @@ func TestStoreErrno(t *testing.T) {
 	if os.Getenv("MAILSPINE_CAMPAIGN") != "" {
 		errnos = append(errnos, syscall.EDQUOT, syscall.EROFS, syscall.EFBIG, syscall.EINTR, syscall.EMFILE)
 	}
-	for layout := range layouts {
-		for what, change := range changes {
-			t.Run(layout+"/"+what, func(t *testing.T) {
-				t.Parallel()
-				disk := newDisk(t, layout, simfs.Options{})
-				st := furnish(t, disk)
-				before, err := see(st)
-				require.NoError(t, err)
-				require.NoError(t, st.Close())
-				trial := disk.Kill()
-				st, err = openOn(t, trial)
-				require.NoError(t, err)
-				require.NoError(t, change(st))
-				after, err := see(st)
-				require.NoError(t, err)
-				require.NoError(t, st.Close())
-				cells := 0
-				for i, errno := range errnos {
-					plans := []*faultfs.Plan{{Err: errno, Short: faultfs.Shorts[i%len(faultfs.Shorts)]}, {Err: errno, Mode: faultfs.Onwards, Kinds: faultfs.Modifying}}
-					if errno == syscall.EIO {
-						plans = append(plans, &faultfs.Plan{Err: errno, After: true, Kinds: faultfs.Modifying})
-					}
-					for _, like := range plans {
-						cells += everyCall(t, disk, like, change, before, after)
-					}
-				}
-				t.Logf("%d cells", cells)
-			})
+	eachChange(t, func(t *testing.T, c changing) {
+		require.NoError(t, c.st.Close())
+		st, err := openOn(t, c.disk.Kill())
+		require.NoError(t, err)
+		require.NoError(t, c.do(st))
+		after, err := see(st)
+		require.NoError(t, err)
+		require.NoError(t, st.Close())
+		cells := 0
+		for i, errno := range errnos {
+			plans := []*faultfs.Plan{{Err: errno, Short: faultfs.Shorts[i%len(faultfs.Shorts)]}, {Err: errno, Mode: faultfs.Onwards, Kinds: faultfs.Modifying}}
+			if errno == syscall.EIO {
+				plans = append(plans, &faultfs.Plan{Err: errno, After: true, Kinds: faultfs.Modifying})
+			}
+			for _, like := range plans {
+				cells += everyCall(t, c.disk, like, c.do, c.before, after)
+			}
 		}
-	}
+		t.Logf("%d cells", cells)
+	})
 }
 
 func everyCall(t *testing.T, disk *simfs.FS, like *faultfs.Plan, change func(*Store) error, before, after state) (cells int) {
@@ -172,50 +162,41 @@ func answered(st *Store, answer error, before, after state) error {
 // TestStoreFullDisk tries every change with every number of free blocks, from none on: it is made, or refused with
 // ErrNoSpace, and then every file is byte for byte as it was.
 func TestStoreFullDisk(t *testing.T) {
-	for layout := range layouts {
-		for what, change := range changes {
-			t.Run(layout+"/"+what, func(t *testing.T) {
-				t.Parallel()
-				base := newDisk(t, layout, simfs.Options{})
-				st := furnish(t, base)
-				before, err := see(st)
+	eachChange(t, func(t *testing.T, c changing) {
+		require.NoError(t, c.st.Close())
+		refused := 0
+		for keep := int64(0); keep < 200; keep++ {
+			disk := c.disk.Kill()
+			disk.SetCapacity(1<<20, 1<<20)
+			disk.FillUp(keep, keep%2 == 1)
+			bytes, err := bytesOf(disk)
+			require.NoError(t, err)
+			st, err := openOn(t, disk)
+			require.NoError(t, err)
+			if err = c.do(st); err == nil {
+				disk.FreeUp()
+				_, err = st.Recover(ctx)
 				require.NoError(t, err)
+				require.NoError(t, settled(st), "%d blocks", keep)
 				require.NoError(t, st.Close())
-				refused := 0
-				for keep := int64(0); keep < 200; keep++ {
-					disk := base.Kill()
-					disk.SetCapacity(1<<20, 1<<20)
-					disk.FillUp(keep, keep%2 == 1)
-					bytes, err := bytesOf(disk)
-					require.NoError(t, err)
-					st, err := openOn(t, disk)
-					require.NoError(t, err)
-					if err = change(st); err == nil {
-						disk.FreeUp()
-						_, err = st.Recover(ctx)
-						require.NoError(t, err)
-						require.NoError(t, settled(st), "%d blocks", keep)
-						require.NoError(t, st.Close())
-						break
-					}
-					require.ErrorIs(t, err, skiplist.ErrNoSpace)
-					refused++
-					now, err := bytesOf(disk)
-					require.NoError(t, err)
-					require.Empty(t, differs(bytes, now), "with %d blocks free", keep)
-					seen, err := see(st)
-					require.NoError(t, err)
-					require.Equal(t, before, seen)
-					disk.FreeUp()
-					require.NoError(t, change(st), "once there is room")
-					require.NoError(t, settled(st))
-					require.NoError(t, st.Close())
-				}
-				t.Logf("refused with up to %d blocks free", refused)
-				if layout == "uuid" && strings.HasPrefix(what, "delete") {
-					require.Zero(t, refused, "deleting has a reserve")
-				}
-			})
+				break
+			}
+			require.ErrorIs(t, err, skiplist.ErrNoSpace)
+			refused++
+			now, err := bytesOf(disk)
+			require.NoError(t, err)
+			require.Empty(t, differs(bytes, now), "with %d blocks free", keep)
+			seen, err := see(st)
+			require.NoError(t, err)
+			require.Equal(t, c.before, seen)
+			disk.FreeUp()
+			require.NoError(t, c.do(st), "once there is room")
+			require.NoError(t, settled(st))
+			require.NoError(t, st.Close())
 		}
-	}
+		t.Logf("refused with up to %d blocks free", refused)
+		if c.layout == "uuid" && strings.HasPrefix(c.what, "delete") {
+			require.Zero(t, refused, "deleting has a reserve")
+		}
+	})
 }
