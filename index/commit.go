@@ -101,7 +101,8 @@ func (c *commit) build() (bool, error) {
 	for _, change := range tx.sortedChanges() {
 		e.records = append(e.records, entryRecord{no: change.no, before: change.before, after: change.rec.Append(nil, h.Version)})
 	}
-	if len(e.records) > 0 && (h.HighestModSeq == w.index.Header.HighestModSeq || !h.Version.hasHeaderField(hHighestModSeq)) {
+	noted := len(e.records) > 0 || e.headerAfter != nil && !h.Version.hasHeaderField(hHeaderFileCRC)
+	if noted && (h.HighestModSeq == w.index.Header.HighestModSeq || !h.Version.hasHeaderField(hHighestModSeq)) {
 		// The header decides what becomes of an entry, and an entry may come back after a crash that was done with long ago:
 		// so every change has to give the file a header that it never had. This number means nothing.
 		h.LeakedCache++

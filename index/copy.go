@@ -28,6 +28,11 @@ func Copy(ctx context.Context, from, to *Mailbox, uids []UID, o CopyOptions) ([]
 	if from.place.Paths.Index == to.place.Paths.Index {
 		return copyWithin(ctx, to, uids, o)
 	}
+	for _, m := range []*Mailbox{from, to} {
+		if _, err := FinishRepack(ctx, m.fs, m.place, m.opts); err != nil {
+			return nil, writeError("copy messages", err)
+		}
+	}
 	release, err := writeLocks(ctx, from.fs, from.place, to.place)
 	if err != nil {
 		return nil, writeError("copy messages", err)

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"testing"
 	"time"
 
@@ -103,5 +104,41 @@ func TestCopyBothWays(t *testing.T) {
 		simfs.Run(t, fsys, simfs.Schedule{Seed: seed}, tasks...)
 		checkBox(t, fsys, a.place)
 		checkBox(t, fsys, b.place)
+	}
+}
+
+// TestUnexpungeWithoutFile: an expunged message whose file is gone is one that is not found, as Unexpunge promises, and the
+// transaction goes on after it.
+func TestUnexpungeWithoutFile(t *testing.T) {
+	t.Parallel()
+	fsys := simfs.New(simfs.Options{NoTrace: true})
+	m := newTestBox(t, fsys, VersionWritten)
+	rec := appendTo(t, m, text(1), 0)
+	require.NoError(t, fsys.Unlink(m.place.Message(&rec)))
+	require.NoError(t, m.Update(t.Context(), func(tx *Tx) error {
+		_, err := tx.Expunge(1, ExpungeDelayed)
+		require.NoError(t, err)
+		_, err = tx.Unexpunge(1, 0)
+		require.ErrorIs(t, err, ErrNotFound)
+		return nil
+	}))
+}
+
+// TestCopyAfterRepack: as every change, a copy first brings to its end what a repack has left in either mailbox, also where
+// there is no journal to say so.
+func TestCopyAfterRepack(t *testing.T) {
+	t.Parallel()
+	for _, left := range []int{0, 1} {
+		fsys := simfs.New(simfs.Options{NoTrace: true})
+		a, b := twoBoxes(t, fsys, 17, 17)
+		appendTo(t, a, text(1), 0)
+		boxes := []*Mailbox{a, b}
+		boxes[left].place.Journal = ""
+		path := boxes[left].place.Paths.Index
+		require.NoError(t, fsys.Link(path, path+oldSuffix))
+		_, err := Copy(t.Context(), a, b, []UID{1}, CopyOptions{})
+		require.NoError(t, err)
+		_, err = fsys.Stat(path + oldSuffix)
+		require.ErrorIs(t, err, fs.ErrNotExist, "mailbox %d", left)
 	}
 }

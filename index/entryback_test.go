@@ -45,6 +45,28 @@ func TestWholeRecordsStay(t *testing.T) {
 	}
 }
 
+// TestHeaderEntryComesBack brings back the entries of changes of cyrus.header alone: the rights that a mailbox has are those that
+// were given last. Before version 12 cyrus.index has no checksum of cyrus.header, so that nothing else in it would change.
+func TestHeaderEntryComesBack(t *testing.T) {
+	t.Parallel()
+	for _, v := range Versions() {
+		b := newEntryBox(t, v)
+		for _, rights := range []string{"lrs", "lr", "l"} {
+			require.NoError(t, b.m.Update(t.Context(), func(tx *Tx) error {
+				return tx.EditHeaderFile(func(h *HeaderFile) error {
+					h.ACL = []ACLEntry{{Identifier: "u", Rights: "lrswipkxtecda"}, {Identifier: "anyone", Rights: rights}}
+					return nil
+				})
+			}))
+		}
+		before := fileBytes(t, b.fs, b.m.place.Paths.Header)
+		for i, entry := range b.entries[:2] {
+			b.overtaken(entry, "version %d, change %d", v, i)
+			require.Equal(t, before, fileBytes(t, b.fs, b.m.place.Paths.Header))
+		}
+	}
+}
+
 // entryBox is a mailbox of which the journal's entry of each change of flags is kept.
 type entryBox struct {
 	t       *testing.T

@@ -1,5 +1,11 @@
 package index
 
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
 // ExpungeMode says what becomes of the file of an expunged message.
 type ExpungeMode int
 
@@ -53,6 +59,9 @@ func (tx *Tx) Unexpunge(uid UID, drop Flags) (Record, error) {
 		return Record{}, notFound(uid, "not an expunged message that is still there")
 	}
 	rec, err := tx.appendCopy(tx.w, &old, old.UserFlags, drop)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("UID %d: %w: %w", uid, ErrNotFound, err)
+	}
 	if err != nil {
 		return Record{}, err
 	}

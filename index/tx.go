@@ -23,7 +23,6 @@ type Tx struct {
 	added   []*addition
 	unlink  []string // message files that go after the commit
 	usage   Usage
-	silent  bool // a record was changed without a new modseq
 	touched bool // the header was changed on its own
 	done    bool
 }
@@ -252,9 +251,7 @@ func (tx *Tx) edit(uid UID, silent bool, f func(r *Record) error) (Record, error
 	if rec.Flags == old.Flags && rec.UserFlags == old.UserFlags {
 		return old, nil
 	}
-	if silent {
-		tx.silent = true
-	} else {
+	if !silent {
 		tx.h.HighestModSeq++
 		rec.ModSeq, rec.LastUpdated = tx.h.HighestModSeq, tx.now
 	}
