@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -114,8 +115,20 @@ func (b *box) changeHint(err error) error {
 	return err
 }
 
-// printChanged prints what was done to messages. In text a line each, of the fields that line gives.
+// printChanged prints what was done to messages. In text a line each, of the fields that line gives. What was done is no
+// failure because it cannot be printed, on a full disk or into a pipe that nobody reads: a script would deliver it again.
 func (b *box) printChanged(m *index.Mailbox, done messagesJSON, line func(d *messageDoneJSON) string) error {
+	if done.DryRun {
+		return b.printDone(m, done, line)
+	}
+	signal.Ignore(syscall.SIGPIPE)
+	if err := b.printDone(m, done, line); err != nil {
+		_, _ = fmt.Fprintf(b.errOut, "mailspine: the change was made, but what it came to could not be printed: %v\n", err)
+	}
+	return nil
+}
+
+func (b *box) printDone(m *index.Mailbox, done messagesJSON, line func(d *messageDoneJSON) string) error {
 	h, err := m.Header()
 	if err != nil {
 		return err
