@@ -20,6 +20,8 @@ type OpenOptions struct {
 	Committed func(ctx context.Context, c Committed)
 	// Log is told what could not be done after a commit, and what recovery found; nil is nobody.
 	Log *slog.Logger
+	// Ready is used by the first transaction that makes of cyrus.header what was prepared: see [PrepareHeader].
+	Ready *ReadyHeader
 }
 
 // Committed is what a transaction has changed.

@@ -24,7 +24,7 @@ func (c *commit) reserve() error {
 			return err
 		}
 	}
-	if c.entry.headerAfter != nil {
+	if c.repl = w.opts.Ready.take(c.entry.headerAfter); c.entry.headerAfter != nil && c.repl == nil {
 		var err error
 		c.repl, err = vfs.PrepareReplacement(w.fs, w.place.Paths.Header, headerOptions(c.entry.headerAfter), writing(c.entry.headerAfter))
 		if err != nil {
@@ -36,7 +36,7 @@ func (c *commit) reserve() error {
 		return nil
 	}
 	if w.journal == nil {
-		return errors.New("the place of the mailbox has no journal")
+		return errNoJournal
 	}
 	var err error
 	c.slot, err = w.journal.Take(tx.ctx, w.place.Paths.Index, c.entry.size())

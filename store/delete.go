@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/mboxdb"
 )
 
@@ -84,7 +83,7 @@ func (s *Store) planDeleteOne(ctx context.Context, v *mboxdb.View, st *step, rec
 		// A mailbox that is damaged can be deleted like any other.
 		if seen, err := s.look(ctx, rec); err == nil {
 			rootBefore, modseq = seen.root, seen.next(rec)
-		} else if !errors.Is(err, index.ErrDamaged) && !errors.Is(err, index.ErrNotHeader) && !isMissing(err) {
+		} else if !isUnusable(err) {
 			return err
 		}
 	}

@@ -14,7 +14,8 @@
 //	setacl    the list
 //
 // and at the end, where a mailbox stays, an index transaction brings its header file and its modification sequence up to
-// what the list says.
+// what the list says. The space that it needs is taken before the list is changed: the new header file, and a slot in the
+// journal of its partition. So a full disk refuses the whole step, and ends none in the middle.
 //
 // Before anything of it a journal entry is written and synced, which names the mailboxes and where they lie before and after.
 // Who finds one whose writer is gone asks the list, for every place that it names: does this mailbox lie here? If so the

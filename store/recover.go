@@ -30,7 +30,7 @@ type Recovered struct {
 func Recover(ctx context.Context, c *imapdconf.Config, o Options, dry bool) (r Recovered, err error) {
 	s, err := newStore(c, o)
 	if err != nil {
-		return r, fmt.Errorf("recover: %w", err)
+		return r, fmt.Errorf("recover: %w", noSpace(err))
 	}
 	if !dry {
 		defer s.reserveJournals(ctx)
@@ -48,7 +48,7 @@ func Recover(ctx context.Context, c *imapdconf.Config, o Options, dry bool) (r R
 		r.Steps = len(keys)
 	}
 	if err = errors.Join(err, mailboxErr); err != nil {
-		err = fmt.Errorf("recover: %w", err)
+		err = fmt.Errorf("recover: %w", noSpace(err))
 	}
 	return r, err
 }
@@ -69,7 +69,7 @@ func (s *Store) Recover(ctx context.Context) (r Recovered, err error) {
 	for _, key := range keys {
 		held, n, failed, err := s.lockAndResolve(ctx, keyUsers(key)...)
 		if held.Release(); err != nil {
-			return r, fmt.Errorf("recover: %w", err)
+			return r, fmt.Errorf("recover: %w", noSpace(err))
 		}
 		r.Steps += n
 		if failed != nil {
@@ -77,7 +77,7 @@ func (s *Store) Recover(ctx context.Context) (r Recovered, err error) {
 		}
 	}
 	if len(all) > 0 {
-		return r, fmt.Errorf("recover: %w", errors.Join(all...))
+		return r, fmt.Errorf("recover: %w", noSpace(errors.Join(all...)))
 	}
 	return r, nil
 }
@@ -109,11 +109,8 @@ func (s *Store) recoverMailboxes(ctx context.Context, dry bool) (n int, err erro
 // reserveJournals makes a slot in each journal that has none. A recovery does not fail because one cannot be made: every change
 // asks for its slot before it begins.
 func (s *Store) reserveJournals(ctx context.Context) {
-	j, err := s.journal()
-	if err == nil {
-		err = j.Reserve(ctx)
-	}
-	all := []error{err}
+	s.reserveSlot(ctx)
+	var all []error
 	for partition := range s.layout.Partitions {
 		dir, err := index.JournalDir(s.layout, partition)
 		if err == nil {
@@ -123,5 +120,16 @@ func (s *Store) reserveJournals(ctx context.Context) {
 	}
 	if err := errors.Join(all...); err != nil {
 		s.logger.Info("no space is kept for changes on a full disk", "error", err)
+	}
+}
+
+// reserveSlot keeps a slot of the journal of the store for the next change, beside those of changes that wait for a recovery.
+func (s *Store) reserveSlot(ctx context.Context) {
+	j, err := s.journal()
+	if err == nil {
+		err = j.Reserve(ctx)
+	}
+	if err != nil {
+		s.logger.Info("no space is kept for changes of mailboxes on a full disk", "error", err)
 	}
 }

@@ -33,7 +33,7 @@ func (s *Store) resolve(ctx context.Context, e *entry) error {
 	}
 	defer names.Release()
 	s.logger.Info("a change that was interrupted is "+map[bool]string{true: "finished", false: "taken back"}[committed], "change", e.Op, "mailboxes", e.Names)
-	if err := s.settle(ctx, e, committed); err != nil {
+	if err := s.settle(ctx, e, committed, nil); err != nil {
 		return err
 	}
 	return s.recount(ctx, e)
@@ -53,12 +53,12 @@ func (e *entry) committed(v *mboxdb.View) (bool, error) {
 }
 
 // settle looks at each place that the entry names. A mailbox that lies there, by the list, gets the header file that the
-// list demands; where none does the files go.
-func (s *Store) settle(ctx context.Context, e *entry, committed bool) error {
+// list demands; where none does the files go. ready is nil in a recovery.
+func (s *Store) settle(ctx context.Context, e *entry, committed bool, ready readyHeaders) error {
 	err := s.list.View(ctx, func(v *mboxdb.View) error {
 		var all []error
 		for _, p := range e.Places {
-			if err := s.settleOne(ctx, v, p); err != nil {
+			if err := s.settleOne(ctx, v, p, ready); err != nil {
 				all = append(all, fmt.Errorf("%s: %w", p.record().Name, err))
 			}
 		}
@@ -73,7 +73,7 @@ func (s *Store) settle(ctx context.Context, e *entry, committed bool) error {
 	return nil
 }
 
-func (s *Store) settleOne(ctx context.Context, v *mboxdb.View, p entryPlace) error {
+func (s *Store) settleOne(ctx context.Context, v *mboxdb.View, p entryPlace, ready readyHeaders) error {
 	at, err := s.place(p.record())
 	if err != nil {
 		return err
@@ -84,10 +84,13 @@ func (s *Store) settleOne(ctx context.Context, v *mboxdb.View, p entryPlace) err
 	}
 	switch {
 	case rec.UniqueID == p.UniqueID && rec.UniqueID != "":
-		err := s.update(ctx, rec)
-		if errors.Is(err, index.ErrDamaged) || errors.Is(err, index.ErrNotHeader) || errors.Is(err, fs.ErrNotExist) {
+		err := s.update(ctx, rec, ready[at.at.Paths.Header])
+		if isUnusable(err) {
 			s.logger.Error("a mailbox is damaged, and its header stays behind the list", "mailbox", rec.Name.String(), "error", err)
 			return nil // nobody can open it: that it has a new name or another owner is not what it waits for
+		}
+		if err == nil && ready == nil {
+			err = index.RemoveLeftHeader(s.fs, at.at)
 		}
 		return err
 	case !rec.Name.IsZero():

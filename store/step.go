@@ -172,7 +172,8 @@ func (s *Store) lockNames(ctx context.Context, recs ...mboxdb.Record) (*locks.He
 // make makes a step under all its locks.
 //
 //	journal entry, synced                       nothing is changed
-//	files beside those in use, synced           the list has the old state; the entry names what is of no use
+//	files beside those in use, synced; the      the list has the old state; the entry names what is of no use
+//	space for all that follows the commit
 //	list                                        COMMIT POINT: the one of the list's transaction
 //	header files, indexes; old files removed    the list has the new state; the entry names what is of no use
 //	sync log, cached status                     all is done but that others hear of it
@@ -192,7 +193,7 @@ func (s *Store) make(ctx context.Context, st *step) error {
 		return noSpace(errors.Join(err, pledged.undo()))
 	}
 	defer slot.Close()
-	undo, err := s.prepare(ctx, st)
+	undo, ready, err := s.prepare(ctx, st)
 	if err == nil {
 		err = s.list.Apply(ctx, st.puts, st.frees)
 	}
@@ -212,10 +213,13 @@ func (s *Store) make(ctx context.Context, st *step) error {
 	if planted.On(planted.StepClearedEarly) {
 		_ = slot.Clear(true)
 	}
-	if err := errors.Join(s.settle(ctx, e, true), pledged.apply(ctx)); err != nil {
+	if err := errors.Join(s.settle(ctx, e, true, ready), pledged.apply(ctx)); err != nil {
 		s.logger.Error("a change was made, and the end of it is left for a recovery", "change", st.op, "error", err)
+		slot.Close()
+		s.reserveSlot(ctx)
 		return nil
 	}
+	ready.discard()
 	if err := slot.Clear(false); err != nil {
 		s.logger.Warn("the journal entry of a change that was made stays", "change", st.op, "error", err)
 	}
@@ -247,10 +251,13 @@ func (s *Store) note(ctx context.Context, e *entry) (*journal.Slot, error) {
 	return slot, nil
 }
 
-// prepare makes the files of the new state beside those of the old one, and returns what takes them back.
-func (s *Store) prepare(ctx context.Context, st *step) (undo func() error, err error) {
+// prepare makes the files of the new state beside those of the old one, the header files that follow the commit among them,
+// and returns what takes them back.
+func (s *Store) prepare(ctx context.Context, st *step) (undo func() error, ready readyHeaders, err error) {
 	var undos []func() error
+	ready = readyHeaders{}
 	undo = func() error {
+		ready.discard()
 		var all []error
 		for _, u := range slices.Backward(undos) {
 			if planted.On(planted.StepUndoSkipped) {
@@ -268,11 +275,14 @@ func (s *Store) prepare(ctx context.Context, st *step) (undo func() error, err e
 		if one != nil {
 			undos = append(undos, one)
 		}
+		if err == nil && st.moves[i].hadFiles() {
+			err = s.prepareHeader(ctx, &st.moves[i], ready)
+		}
 		if err != nil {
-			return undo, err
+			return undo, ready, err
 		}
 	}
-	return undo, nil
+	return undo, ready, nil
 }
 
 func (s *Store) prepareOne(ctx context.Context, m *Moved) (undo func() error, err error) {

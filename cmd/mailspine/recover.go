@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mailspine/mailspine/skiplist"
 	mailstore "github.com/mailspine/mailspine/store"
 )
 
@@ -36,6 +37,9 @@ func newRecover(s streams) *cobra.Command {
 		did := "finished or undone"
 		if dry {
 			did = "to finish or to undo"
+		}
+		if errors.Is(err, skiplist.ErrNoSpace) {
+			err = &exitError{exitFailed, &advisedError{err, "what is not brought to its end stays noted, and keeps nobody from other changes; make room and run it again"}}
 		}
 		return errors.Join(st.out.result(recoveredJSON{dry, done}, func(w io.Writer) {
 			if done.Steps+done.Mailboxes > 0 {

@@ -86,16 +86,51 @@ func (j *Journal) Take(ctx context.Context, key string, size int) (*Slot, error)
 	}
 }
 
-// Reserve sees to it that a slot is there, so that a change finds one when the disk is full, also if it is the first that needs it.
+// Reserve sees to it that a slot is there which no writer that has died keeps, so that a change finds one when the disk is full,
+// also if it is the first that needs it.
 func (j *Journal) Reserve(ctx context.Context) error {
-	if info, err := j.fs.Stat(j.path(0)); err == nil && info.Size >= slotBytes {
-		return nil
+	for n := range slotsMax {
+		usable, err := j.usable(n)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil || usable {
+			return err
+		}
 	}
 	s, err := j.Take(ctx, "reserve", 0)
 	if err == nil {
 		s.Close()
 	}
 	return err
+}
+
+// usable tells whether slot n is ready for an entry, now or when its writer gives it back. A slot without an entry is told from its
+// head, without the lock: a change that reserves is not to push others to slots that they would have to make.
+func (j *Journal) usable(n int) (bool, error) {
+	f, err := j.fs.Open(j.path(n), vfs.ReadWrite, 0)
+	if err != nil {
+		return false, err
+	}
+	s := &Slot{j: j, f: f}
+	defer s.Close()
+	b := make([]byte, headBytes)
+	if _, err := readUpTo(f, b); err != nil {
+		return false, err
+	}
+	if h := decodeHead(b); !h.entry {
+		info, err := f.Stat()
+		return h.free && info.Size >= slotBytes, err
+	}
+	err = f.TryLock(vfs.Exclusively)
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	pending, err := s.load()
+	return !pending && s.size >= slotBytes, err
 }
 
 // state is what a search for a free slot has seen: the number of the first slot that does not exist, and a slot that is in use.

@@ -283,6 +283,39 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestReserve: a slot whose writer has died with an entry in it is nobody's reserve; one that is in use is, and so is a free one.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	fsys := disk(t, simfs.Options{Blocks: 40})
+	j := Open(fsys, dir)
+	slots := func() (n int) {
+		for ; n < slotsMax; n++ {
+			if _, err := fsys.Stat(j.path(n)); err != nil {
+				break
+			}
+		}
+		return n
+	}
+	require.NoError(t, j.Reserve(t.Context()))
+	require.NoError(t, j.Reserve(t.Context()))
+	require.Equal(t, 1, slots())
+	s, err := j.Take(t.Context(), "k", 3)
+	require.NoError(t, err)
+	require.NoError(t, j.Reserve(t.Context()))
+	require.NoError(t, s.Write([]byte("one")))
+	require.NoError(t, j.Reserve(t.Context()))
+	require.Equal(t, 1, slots(), "its writer gives it back")
+	s.Close()
+	require.NoError(t, j.Reserve(t.Context()))
+	require.NoError(t, j.Reserve(t.Context()))
+	require.Equal(t, 2, slots(), "its writer is gone")
+	fsys.FillUp(0, true)
+	put(t, fsys, "other", []byte("two"))
+	require.ErrorIs(t, j.Reserve(t.Context()), syscall.ENOSPC)
+	require.Equal(t, []string{"k:one"}, pending(t, fsys, "k", true))
+	require.NoError(t, j.Reserve(t.Context()), "the slot that was resolved")
+}
+
 // TestLargeEntry: a slot that held a large entry gives the space back.
 func TestLargeEntry(t *testing.T) {
 	t.Parallel()

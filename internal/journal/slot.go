@@ -22,7 +22,8 @@ type Slot struct {
 	time    int64
 	size    int64 // that of the file, as far as it is known
 	// ready says that the name of the file is durable.
-	ready bool
+	ready  bool
+	closed bool
 }
 
 // Key and Payload are those of the entry.
@@ -127,8 +128,13 @@ func (s *Slot) Clear(durable bool) error {
 	return nil
 }
 
-// Close gives the slot back. An entry that was not cleared is pending from then on.
-func (s *Slot) Close() { _ = s.f.Close() }
+// Close gives the slot back. An entry that was not cleared is pending from then on. It may be called again.
+func (s *Slot) Close() {
+	if !s.closed {
+		s.closed = true
+		_ = s.f.Close()
+	}
+}
 
 // sortSlots puts the newest entries first.
 func sortSlots(all []*Slot) {
