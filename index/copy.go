@@ -100,6 +100,7 @@ func copyBetween(ctx context.Context, from, to *writer, uids []UID, o CopyOption
 	if err := target.commit(); err != nil {
 		return nil, writeError("copy messages", err)
 	}
+	source.ctx = context.WithoutCancel(ctx) // half a move is no answer to who gives up
 	if err := source.commit(); err != nil {
 		return copied, writeError("move messages: they are copied, but could not be expunged", err)
 	}

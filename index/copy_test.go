@@ -77,6 +77,21 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// TestMoveGivenUp: who gives up a move when the copies are committed finds it done.
+func TestMoveGivenUp(t *testing.T) {
+	t.Parallel()
+	fsys := simfs.New(simfs.Options{NoTrace: true})
+	a, b := twoBoxes(t, fsys, 17, 17)
+	appendTo(t, a, text(1), 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	b.opts.Committed = func(context.Context, Committed) { cancel() }
+	_, err := Copy(ctx, a, b, []UID{1}, CopyOptions{Move: true})
+	require.NoError(t, err)
+	rec, err := a.Record(t.Context(), 1)
+	require.NoError(t, err)
+	require.True(t, rec.Expunged())
+}
+
 // TestCopyBothWays: two who copy in opposite directions do not wait for each other for ever.
 func TestCopyBothWays(t *testing.T) {
 	t.Parallel()

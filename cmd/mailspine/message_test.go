@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/vfs/simfs"
 )
 
 func TestLineEnds(t *testing.T) {
@@ -65,4 +68,44 @@ func TestReasons(t *testing.T) {
 	for err, code := range map[error]int{index.ErrOverQuota: exitQuota, index.ErrNoSpace: exitFailed, index.ErrNotFound: exitNo, index.ErrDamaged: exitDamage} {
 		require.Equal(t, code, exitCode(t.Context(), fmt.Errorf("append: %w", err)))
 	}
+}
+
+// full is a participant that has no room to note what it is asked for.
+type full struct{ index.Participant }
+
+func (full) Begin(context.Context, index.Usage) (index.Pledge, error) { return nil, index.ErrNoSpace }
+
+// TestHalfAMove: of a move that has copied, and could not expunge, nobody says that nothing was changed and that it is to be
+// run again.
+func TestHalfAMove(t *testing.T) {
+	fsys := simfs.New(simfs.Options{NoTrace: true})
+	ctx := t.Context()
+	var boxes []*index.Mailbox
+	for _, root := range []string{"q", ""} {
+		p := index.PlaceIn("/box" + root)
+		_, err := index.Create(ctx, fsys, p, index.Creation{UIDValidity: 1, HeaderFile: index.HeaderFile{Form: index.HeaderList, Type: "e",
+			Name: "user.u", UniqueID: "0123456789abcdef", QuotaRoot: root}})
+		require.NoError(t, err)
+		m, err := index.Open(ctx, fsys, p)
+		require.NoError(t, err)
+		boxes = append(boxes, m)
+	}
+	require.NoError(t, boxes[0].Update(ctx, func(tx *index.Tx) error {
+		_, err := tx.Append(index.NewMessage{Body: strings.NewReader("Subject: x\r\n\r\n")})
+		return err
+	}))
+	from, err := index.OpenWith(ctx, fsys, boxes[0].Place(), index.OpenOptions{Participant: full{}})
+	require.NoError(t, err)
+	var out, errOut bytes.Buffer
+	b := &box{ctx: ctx, out: output{w: &out, format: "text"}, errOut: &errOut}
+	set, err := parseUIDSet([]string{"1"})
+	require.NoError(t, err)
+	err = b.changeHint(b.transfer(from, boxes[1], "to", set, index.CopyOptions{Move: true}))
+	require.ErrorIs(t, err, index.ErrNoSpace)
+	explain(&errOut, exitCode(ctx, err), err)
+	require.Equal(t, exitFailed, exitCode(ctx, err))
+	require.Contains(t, errOut.String(), "they are copied, but could not be expunged")
+	require.Contains(t, errOut.String(), "run message expunge, and not this again")
+	require.NotContains(t, errOut.String(), "nothing was changed")
+	require.Equal(t, "1\t1\n", out.String())
 }

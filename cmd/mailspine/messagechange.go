@@ -104,7 +104,9 @@ func (b *box) update(m *index.Mailbox, dry bool, do func(tx *index.Tx) error) er
 
 // changeHint adds to an error what to do about it.
 func (b *box) changeHint(err error) error {
+	var advised *advisedError
 	switch {
+	case errors.As(err, &advised): // by who knows more
 	case errors.Is(err, index.ErrCommitUnknown):
 		return &advisedError{err, "the next change of the mailbox, or mailspine recover, decides; look before you run it again"}
 	case errors.Is(err, index.ErrNoSpace):

@@ -251,5 +251,8 @@ func (b *box) transfer(m, target *index.Mailbox, name string, set uidSet, o inde
 	for _, c := range copied {
 		done.Messages = append(done.Messages, messageDoneJSON{UID: c.To, From: c.From})
 	}
+	if err != nil {
+		err = &exitError{exitFailed, &advisedError{err, "both mailboxes have the messages now: run message expunge, and not this again"}}
+	}
 	return errors.Join(b.printChanged(target, done, fromLine), err)
 }
