@@ -15,6 +15,7 @@ import (
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/internal/vfs/vfstest"
 )
 
 // TestMailboxErrno fails every call of all that changes a mailbox in turn, with every errno, once, from then on, and every
@@ -237,21 +238,17 @@ func (f *faultyBoxes) bytes() (map[string]string, error) { return treeBytes(f.di
 // treeBytes are all files below a directory but those of the journal.
 func treeBytes(fsys vfs.FS, dir string) (map[string]string, error) {
 	all := map[string]string{}
-	entries, err := fsys.ReadDir(dir)
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name)
-		switch {
-		case err != nil:
-		case e.Dir && e.Name != "mailspine.":
-			var below map[string]string
-			below, err = treeBytes(fsys, path)
-			maps.Copy(all, below)
-		case !e.Dir:
-			var b []byte
-			b, err = vfs.ReadFile(fsys, path)
-			all[path] = string(b)
+	err := vfstest.Walk(fsys, dir, func(path string, isDir bool) error {
+		if isDir {
+			if filepath.Base(path) == "mailspine." {
+				return fs.SkipDir
+			}
+			return nil
 		}
-	}
+		b, err := vfs.ReadFile(fsys, path)
+		all[path] = string(b)
+		return err
+	})
 	return all, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,9 +15,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mailspine/mailspine/index"
-	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/internal/vfs/vfstest"
 )
 
 // boxMachine are two processes that change mailboxes on one disk, to which everything happens that can.
@@ -197,27 +196,7 @@ func (m *boxMachine) kill(t *rapid.T) {
 	m.within(t, func(trace *simfs.Trace, at int) *simfs.FS { return trace.Killed(at) })
 	// What the killed process had not synced is there to see, though nobody was told of it, and a crash may yet take it away.
 	// Here the system writes it back before that.
-	require.NoError(t, writeBack(m.disk, "/"))
-}
-
-// writeBack makes everything durable that is in the page cache.
-func writeBack(disk *simfs.FS, dir string) error {
-	entries, err := disk.ReadDir(dir)
-	for _, e := range entries {
-		if err != nil {
-			return err
-		}
-		path := filepath.Join(dir, e.Name)
-		if e.Dir {
-			err = writeBack(disk, path)
-			continue
-		}
-		var f vfs.File
-		if f, err = disk.Open(path, vfs.ReadWrite, 0); err == nil {
-			err = errors.Join(f.Sync(), f.Close())
-		}
-	}
-	return errors.Join(err, disk.SyncDir(dir))
+	require.NoError(t, vfstest.WriteBack(m.disk, "/"))
 }
 
 func (m *boxMachine) crash(t *rapid.T) {

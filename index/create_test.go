@@ -3,7 +3,6 @@ package index
 import (
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/internal/vfs/vfstest"
 	"github.com/mailspine/mailspine/mboxdb"
 )
 
@@ -29,15 +29,10 @@ func farPlace() Place {
 
 // tree lists all names below a directory.
 func tree(t testing.TB, fsys vfs.FS, dir string) (all []string) {
-	entries, err := fsys.ReadDir(dir)
-	require.NoError(t, err)
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name)
+	require.NoError(t, vfstest.Walk(fsys, dir, func(path string, _ bool) error {
 		all = append(all, path)
-		if e.Dir {
-			all = append(all, tree(t, fsys, path)...)
-		}
-	}
+		return nil
+	}))
 	return all
 }
 
@@ -195,7 +190,7 @@ func sameAsCreated(t *testing.T, s *realcyrus.Store, layout mboxdb.Layout, rec m
 	require.NoError(t, f.Close())
 	want := map[string]string{}
 	for _, path := range []string{p.Paths.Header, p.Paths.Index} {
-		want[path] = fileText(t, path)
+		want[path] = fileBytes(t, vfs.OS(), path)
 	}
 	var dirs []string
 	for _, dir := range p.dirs() {
@@ -213,7 +208,7 @@ func sameAsCreated(t *testing.T, s *realcyrus.Store, layout mboxdb.Layout, rec m
 	_, err = Create(t.Context(), atTime{vfs.OS(), h.ChangesEpoch}, p, c)
 	require.NoError(t, err)
 	for path, text := range want {
-		require.Equal(t, text, fileText(t, path))
+		require.Equal(t, text, fileBytes(t, vfs.OS(), path))
 	}
 	var ours []string
 	for _, dir := range p.dirs() {
@@ -223,10 +218,4 @@ func sameAsCreated(t *testing.T, s *realcyrus.Store, layout mboxdb.Layout, rec m
 		realcyrus.Give(t, dir)
 	}
 	require.Subset(t, ours, dirs) // a child's directory of messages comes with the first of them, in Cyrus
-}
-
-func fileText(t *testing.T, path string) string {
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return string(b)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/internal/vfs/vfstest"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -112,7 +113,7 @@ func makeBox(t testing.TB, fsys vfs.FS, p Place, v Version, n int) {
 		}
 		require.NoError(t, writeSeen(t.Context(), fsys, seenPath, hf.UniqueID, seen))
 	}
-	syncAll(t, fsys, "/")
+	require.NoError(t, vfstest.WriteBack(fsys, "/"))
 }
 
 func boxRecord(t testing.TB, uid UID, v Version, caches *[2][]byte, archive bool) Record {
@@ -150,38 +151,17 @@ func boxRecord(t testing.TB, uid UID, v Version, caches *[2][]byte, archive bool
 	return rec
 }
 
-// syncAll makes all that was made durable.
-func syncAll(t testing.TB, fsys vfs.FS, dir string) {
-	entries, err := fsys.ReadDir(dir)
-	require.NoError(t, err)
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name)
-		if e.Dir {
-			syncAll(t, fsys, path)
-			continue
-		}
-		f, err := fsys.Open(path, vfs.ReadWrite, 0)
-		require.NoError(t, err)
-		require.NoError(t, f.Sync())
-		require.NoError(t, f.Close())
-	}
-	require.NoError(t, fsys.SyncDir(dir))
-}
-
 // contents are all files below the root.
 func contents(t testing.TB, fsys vfs.FS) map[string]string {
 	all := map[string]string{}
-	for _, path := range tree(t, fsys, "/") {
-		info, err := fsys.Stat(path)
-		require.NoError(t, err)
-		if info.Mode.IsDir() {
+	require.NoError(t, vfstest.Walk(fsys, "/", func(path string, isDir bool) error {
+		if isDir {
 			all[path] = "directory"
-			continue
+			return nil
 		}
-		b, err := vfs.ReadFile(fsys, path)
-		require.NoError(t, err)
-		all[path] = string(b)
-	}
+		all[path] = fileBytes(t, fsys, path)
+		return nil
+	}))
 	return all
 }
 
@@ -394,7 +374,7 @@ func boxToConvert(t *testing.T, p Place, from, to Version, n int) (fsys *simfs.F
 	}
 	if from != to && from < 17 {
 		addAnnotations(t, fsys, p, from)
-		syncAll(t, fsys, "/")
+		require.NoError(t, vfstest.WriteBack(fsys, "/"))
 	}
 	return fsys, to
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/mailspine/mailspine/internal/imapdconf"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/internal/vfs/vfstest"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
@@ -177,9 +178,10 @@ func settled(st *Store) error {
 		return err
 	}
 	for _, root := range []string{"/spool", "/meta", "/spool2", "/meta2"} {
-		err := walk(st.fs, root, func(dir, name string) error {
-			if base := path.Base(dir); !used[dir] && base != "mailspine." && base != "stage." {
-				return fmt.Errorf("%s/%s belongs to no mailbox", dir, name)
+		err := vfstest.Walk(st.fs, root, func(file string, isDir bool) error {
+			dir := path.Dir(file)
+			if base := path.Base(dir); !isDir && !used[dir] && base != "mailspine." && base != "stage." {
+				return fmt.Errorf("%s belongs to no mailbox", file)
 			}
 			return nil
 		})
@@ -224,25 +226,6 @@ func agrees(st *Store, p *place, rec mboxdb.Record) error {
 		err = fmt.Errorf("%v", found[0])
 	}
 	return err
-}
-
-// walk calls each for every file below a directory.
-func walk(fsys vfs.FS, dir string, each func(dir, name string) error) error {
-	entries, err := fsys.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Dir {
-			err = walk(fsys, path.Join(dir, e.Name), each)
-		} else {
-			err = each(dir, e.Name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // changes are the steps that crashes, errors and full disks interrupt.

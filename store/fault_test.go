@@ -4,10 +4,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -17,6 +17,7 @@ import (
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
+	"github.com/mailspine/mailspine/internal/vfs/vfstest"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -24,14 +25,15 @@ import (
 // mailbox.
 func bytesOf(fsys vfs.FS) (map[string]string, error) {
 	all := map[string]string{}
-	err := walk(fsys, "/", func(dir, name string) error {
-		for _, own := range []string{"/conf/lock", "/conf/mailspine", "/spool/stage.", "/spool/mailspine.", "/meta/mailspine."} {
-			if dir == own || strings.HasPrefix(dir, own+"/") {
-				return nil
+	err := vfstest.Walk(fsys, "/", func(path string, isDir bool) error {
+		if isDir {
+			if slices.Contains([]string{"/conf/lock", "/conf/mailspine", "/spool/stage.", "/spool/mailspine.", "/meta/mailspine."}, path) {
+				return fs.SkipDir
 			}
+			return nil
 		}
-		b, err := vfs.ReadFile(fsys, dir+"/"+name)
-		all[dir+"/"+name] = fmt.Sprintf("%d %x", len(b), sha256.Sum256(b))
+		b, err := vfs.ReadFile(fsys, path)
+		all[path] = fmt.Sprintf("%d %x", len(b), sha256.Sum256(b))
 		return err
 	})
 	return all, err
