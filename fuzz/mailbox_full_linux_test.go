@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -199,17 +198,12 @@ func zeroBoxes(d *disk, v index.Version) (n int, err error) {
 			return 0, err
 		}
 	}
-	g, err := grab(filepath.Join(d.dir, "core"))
+	stop, err := grabAll(d.dir)
 	if err != nil {
 		return 0, err
 	}
-	select {
-	case <-g.ready:
-	case <-time.After(30 * time.Second):
-		return 0, errors.New("the disk does not get full")
-	}
 	n, err = u.starve()
-	if err = errors.Join(err, g.end(), removeIfThere(filepath.Join(d.dir, "core"))); err != nil {
+	if err = errors.Join(err, stop()); err != nil {
 		return n, err
 	}
 	for _, kind := range boxKinds {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -93,22 +92,6 @@ func smallDisk(t *testing.T, kind string, megabytes int64) string {
 	return d.dir
 }
 
-// grabAll fills a disk and goes on to take whatever becomes free, until it is stopped.
-func grabAll(t *testing.T, dir string) (stop func()) {
-	path := filepath.Join(dir, "core")
-	g, err := grab(path)
-	require.NoError(t, err)
-	select {
-	case <-g.ready:
-	case <-time.After(30 * time.Second):
-		require.Fail(t, "the disk does not get full")
-	}
-	return func() {
-		require.NoError(t, g.end())
-		require.NoError(t, os.Remove(path))
-	}
-}
-
 // TestFlatOnAFullDisk changes a flat database on real file systems with nothing free, while somebody grabs each block
 // that is freed: replacements and deletions succeed without end; another handle, idle in between, sees each of them, and
 // a snapshot from before keeps what it had.
@@ -140,7 +123,8 @@ func TestFlatOnAFullDisk(t *testing.T) {
 			snap, err := other.Snapshot(ctx)
 			require.NoError(t, err)
 			before := maps.Clone(model)
-			stop := grabAll(t, conf)
+			stop, err := grabAll(conf)
+			require.NoError(t, err)
 			keys := slices.Sorted(maps.Keys(model))
 			same := func(db *skiplist.DB) {
 				got, err := contents(db)
@@ -173,7 +157,7 @@ func TestFlatOnAFullDisk(t *testing.T) {
 			}
 			require.True(t, maps.Equal(before, got), "the snapshot keeps its file")
 			snap.Close()
-			stop()
+			require.NoError(t, stop())
 			require.NoError(t, db.Put(ctx, []byte("large"), make([]byte, 1<<20)))
 			model["large"] = string(make([]byte, 1<<20))
 			same(other)
@@ -233,9 +217,10 @@ func TestPoolOnAnotherDisk(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, db.Put(ctx, []byte("k"), []byte("1")))
 		if p == path {
-			stop := grabAll(t, dir)
+			stop, err := grabAll(dir)
+			require.NoError(t, err)
 			require.ErrorIs(t, db.Put(ctx, []byte("k"), []byte("2")), skiplist.ErrNoSpace)
-			stop()
+			require.NoError(t, stop())
 		}
 		require.NoError(t, db.Put(ctx, []byte("k"), []byte("3")))
 		require.NoError(t, db.Close())

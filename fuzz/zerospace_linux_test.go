@@ -21,7 +21,23 @@ type grabber struct {
 	stop  atomic.Bool
 	done  chan error
 	ready chan struct{} // closed when the disk was full for the first time
-	bytes atomic.Int64
+}
+
+// grabAll fills a disk and goes on to take whatever becomes free, until it is stopped.
+func grabAll(dir string) (stop func() error, err error) {
+	path := filepath.Join(dir, "core")
+	g, err := grab(path)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-g.ready:
+	case err := <-g.done:
+		return nil, fmt.Errorf("fill the disk: %w", err)
+	case <-time.After(30 * time.Second):
+		return nil, errors.Join(errors.New("the disk does not get full"), g.end())
+	}
+	return func() error { return errors.Join(g.end(), os.Remove(path)) }, nil
 }
 
 // grab appends to a file for as long as it lives, in pieces from large to a single byte.
@@ -42,8 +58,7 @@ func (g *grabber) run(f *os.File) error {
 	block := make([]byte, 64<<10)
 	size, full := len(block), false
 	for !g.stop.Load() {
-		n, err := f.Write(block[:size])
-		g.bytes.Add(int64(n))
+		_, err := f.Write(block[:size])
 		switch {
 		case errors.Is(err, syscall.ENOSPC):
 			if size = max(size/16, 1); size == 1 {
@@ -136,20 +151,12 @@ func deleteAtZero(d *disk, j *judge, promised bool) (deleted int, err error) {
 	if err := db.Update(ctx, all.run); err != nil {
 		return 0, err
 	}
-	g, err := grab(filepath.Join(d.dir, "core"))
+	stop, err := grabAll(d.dir)
 	if err != nil {
 		return 0, err
 	}
-	select {
-	case <-g.ready:
-	case err := <-g.done:
-		return 0, fmt.Errorf("fill the disk: %w", err)
-	}
 	err = u.starve(db, keys, &deleted, promised)
-	if err = errors.Join(err, g.end()); err != nil {
-		return deleted, err
-	}
-	if err := removeIfThere(filepath.Join(d.dir, "core")); err != nil {
+	if err = errors.Join(err, stop()); err != nil {
 		return deleted, err
 	}
 	if d.kind == "btrfs" { // it frees blocks later
