@@ -155,11 +155,7 @@ func (h *boxHistory) told(a *accounts, acked, n int, marks []string) error {
 }
 
 // goOnWithBoxes makes one more transaction of all kinds of changes in recovered mailboxes, and checks them.
-func goOnWithBoxes(disk *simfs.FS, model boxes) (boxes, error) {
-	return goOnWithBoxesAt(disk, "/", model)
-}
-
-func goOnWithBoxesAt(fsys vfs.FS, root string, model boxes) (boxes, error) {
+func goOnWithBoxes(fsys vfs.FS, root string, model boxes) (boxes, error) {
 	if err := checkBoxes(fsys, root); err != nil {
 		return model, err
 	}
@@ -259,7 +255,7 @@ func (h *boxHistory) after(img *simfs.Image, acked, begun int, again bool) (seco
 		states = []boxes{h.models[n]}
 	}
 	img.FS.Mark("recovered")
-	next, err := goOnWithBoxes(img.FS, h.models[n])
+	next, err := goOnWithBoxes(img.FS, "/", h.models[n])
 	if err != nil || !again {
 		return 0, err
 	}
@@ -282,13 +278,18 @@ func recoveredTwice(disk *simfs.FS, states []boxes) error {
 	if err := recoverBoxes(disk, "/", index.OpenOptions{Participant: &accounts{}}); err != nil {
 		return err
 	}
-	got, err := readBoxes(disk, "/")
+	return goOnWithOneOf(disk, "/", states)
+}
+
+// goOnWithOneOf finds out which of the states recovered mailboxes are in, and makes one more transaction.
+func goOnWithOneOf(fsys vfs.FS, root string, states []boxes) error {
+	got, err := readBoxes(fsys, root)
 	if err != nil {
 		return err
 	}
 	for i := range states {
 		if maps.Equal(got, states[i].state()) {
-			_, err := goOnWithBoxes(disk, states[i])
+			_, err := goOnWithBoxes(fsys, root, states[i])
 			return err
 		}
 	}
