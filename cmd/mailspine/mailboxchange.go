@@ -4,22 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
 	mailstore "github.com/mailspine/mailspine/store"
 )
 
 // openStore opens the store for changes, or for what they would be.
 func (st *store) openStore(dry bool) (*mailstore.Store, error) {
-	// New files are as private as those of Cyrus.
-	if mask, err := strconv.ParseUint(st.config.String("umask"), 8, 9); err == nil {
-		vfs.SetUmask(uint(mask))
-	}
 	return mailstore.Open(st.ctx, st.config, st.storeOptions(dry))
 }
 

@@ -26,9 +26,6 @@ func OrOS(fsys FS) FS {
 	return fsys
 }
 
-// SetUmask sets what this process takes from the modes of new files.
-func SetUmask(mask uint) { unix.Umask(int(mask)) }
-
 type osFS struct{}
 
 func (osFS) Open(name string, flag Flag, perm fs.FileMode) (File, error) {
