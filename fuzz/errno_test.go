@@ -72,7 +72,7 @@ func TestReadErrors(t *testing.T) {
 
 func everyCall(t *testing.T, f skiplist.Format, seed uint64, like *faultfs.Plan, noMap bool) (cells, unknown int) {
 	for n := 0; ; n++ {
-		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds, After: like.After}
+		plan := like.At(n)
 		u, err := faulty(f, seed, plan, noMap)
 		if err != nil {
 			t.Fatalf("%s, seed %d: after %d cells: %v: %v", f, seed, cells, plan, err)

@@ -90,7 +90,7 @@ type boxErrno struct {
 
 func (c *boxErrno) everyCall(like *faultfs.Plan) {
 	for n := c.cells % c.every; ; n += c.every {
-		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds, After: like.After, Suffix: like.Suffix}
+		plan := like.At(n)
 		f := &faultyBoxes{plan: plan, disk: simfs.New(simfs.Options{Seed: c.seed ^ uint64(n)*7}), r: rand.New(rand.NewPCG(c.seed, 23))}
 		if err := f.run(c.v, c.seed); err != nil {
 			c.t.Fatalf("version %d, seed %d: after %d cells: %v: %v", c.v, c.seed, c.cells, plan, err)

@@ -37,7 +37,7 @@ func TestRebuildErrno(t *testing.T) {
 					for _, replaced := range []bool{false, true} {
 						for n, fired := 0, true; fired; n++ {
 							x := newRebuild(f, seed, first)
-							plan := &faultfs.Plan{N: n, Kinds: like.Kinds, Mode: like.Mode, After: like.After}
+							plan := like.At(n)
 							if err := x.run(plan, replaced); err != nil {
 								t.Fatalf("%s, seed %d, replaced by another process: %v, %v: %v", f, seed, replaced, plan, err)
 							}

@@ -536,7 +536,7 @@ func repackFaults(t *testing.T, from, to Version, like *faultfs.Plan) {
 	like.Kinds = faultfs.Modifying | faultfs.Stat | faultfs.Open | faultfs.Read
 	for n, fired := 0, true; fired; n++ {
 		fsys := base.Kill()
-		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds, After: like.After}
+		plan := like.At(n)
 		why := plan.String()
 		done, err := repackTo(t.Context(), faultfs.Wrap(fsys, plan), p, to, boxOptions)
 		fired = plan.Fired()

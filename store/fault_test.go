@@ -92,7 +92,7 @@ func everyCall(t *testing.T, disk *simfs.FS, like *faultfs.Plan, change func(*St
 		step = 17
 	}
 	for n := int(like.Err) % step; ; n += step {
-		plan := &faultfs.Plan{N: n, Err: like.Err, Mode: like.Mode, Short: like.Short, Kinds: like.Kinds, After: like.After}
+		plan := like.At(n)
 		copied := disk.Kill()
 		if err := faulty(t, copied, plan, change, before, after); err != nil {
 			t.Fatalf("%v: %v", plan, err)

@@ -147,6 +147,11 @@ type Plan struct {
 	report string
 }
 
+// At is a plan like this one, with its first fault at call n. It has counted nothing yet.
+func (p *Plan) At(n int) *Plan {
+	return &Plan{N: n, Kinds: p.Kinds, Suffix: p.Suffix, Err: p.Err, Mode: p.Mode, Short: p.Short, After: p.After}
+}
+
 // Fired tells whether there was a fault.
 func (p *Plan) Fired() bool { return p.Faults() > 0 }
 
