@@ -119,6 +119,20 @@ func (t *tally) answer(n int64, err error) (acknowledged bool, _ error) {
 	return true, nil
 }
 
+// allMade makes n changes; every one has to succeed.
+func (t *tally) allMade(n int, change func(i int) error) error {
+	refused := t.refused.Load()
+	for i := range n {
+		if err := change(i); err != nil {
+			return err
+		}
+	}
+	if t.refused.Load() != refused {
+		return errors.New("a change was refused although there is space")
+	}
+	return nil
+}
+
 // writers is how many change things at once. Each has things of its own, so that what has to be there afterwards is known
 // without making them wait for each other.
 const writers = 4
@@ -162,5 +176,18 @@ func (s *story) fillDisk(ctx context.Context, t *tally, file string, change func
 	s.row("1  space runs out", "%s", how)
 	s.row("", "%d changes acknowledged, %d refused with ErrNoSpace", t.acks.Load(), t.refused.Load())
 	s.row("", "%d reads meanwhile, %s", t.reads.Load(), s.good("none failed"))
+	return nil
+}
+
+// spaceAgain gives the space back, and lets work make more changes.
+func (s *story) spaceAgain(ctx context.Context, work func(ctx context.Context, n int) error) error {
+	if err := s.disk.Free(); err != nil {
+		return err
+	}
+	const more = 300
+	if err := work(ctx, more); err != nil {
+		return err
+	}
+	s.row("3  space again", "%d more changes, %s", more, s.good("none refused"))
 	return nil
 }

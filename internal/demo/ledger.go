@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -104,16 +103,7 @@ func (l *ledger) read(ctx context.Context) error {
 
 // work changes the list n times; every change has to succeed.
 func (l *ledger) work(ctx context.Context, n int) error {
-	refused := l.refused.Load()
-	for i := range n {
-		if err := l.change(ctx, i); err != nil {
-			return err
-		}
-	}
-	if l.refused.Load() != refused {
-		return errors.New("a change was refused although there is space")
-	}
-	return nil
+	return l.allMade(n, func(i int) error { return l.change(ctx, i) })
 }
 
 // differences between the file and what was acknowledged: mailboxes that are missing, that have an older record or one

@@ -39,14 +39,9 @@ func (s *story) playList(ctx context.Context, f skiplist.Format) error {
 	if err := s.compare(ctx, l); err != nil {
 		return err
 	}
-	if err := s.disk.Free(); err != nil {
+	if err := s.spaceAgain(ctx, l.work); err != nil {
 		return err
 	}
-	const more = 300
-	if err := l.work(ctx, more); err != nil {
-		return err
-	}
-	s.row("3  space again", "%d more changes, %s", more, s.good("none refused"))
 	if err := s.compare(ctx, l); err != nil {
 		return err
 	}

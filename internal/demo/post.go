@@ -197,16 +197,7 @@ func (p *post) read(ctx context.Context, uid index.UID) error {
 
 // work makes n changes; every one has to succeed.
 func (p *post) work(ctx context.Context, n int) error {
-	refused := p.refused.Load()
-	for i := range n {
-		if err := p.change(ctx, &p.hands[0], i); err != nil {
-			return err
-		}
-	}
-	if p.refused.Load() != refused {
-		return errors.New("a change was refused although there is space")
-	}
-	return nil
+	return p.allMade(n, func(i int) error { return p.change(ctx, &p.hands[0], i) })
 }
 
 // mailDifferences are those between the mailbox and what was acknowledged: messages that are missing; that are as they were
