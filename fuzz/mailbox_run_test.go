@@ -272,7 +272,7 @@ func isLeftover(fsys vfs.FS, p index.Place, x finding.Finding) (bool, error) {
 		return false, err
 	}
 	switch x.Code {
-	case "message-unknown":
+	case "message-above":
 		var uid index.UID
 		_, err := fmt.Sscanf(filepath.Base(x.Path), "%d.", &uid)
 		return err == nil && uid > h.LastUID, nil

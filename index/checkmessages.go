@@ -91,7 +91,12 @@ func (c *checker) directory(dir string, all []expected, here func(*expected) boo
 	}
 	slices.Sort(unknown)
 	for _, uid := range unknown {
-		c.add(messageUnknown, filepath.Join(dir, messageFile(uid)), -1, "no record says that UID %d is here", uid)
+		path := filepath.Join(dir, messageFile(uid))
+		if last := c.files.Index.Header.LastUID; uid > last {
+			c.add(messageAbove, path, -1, "no record says that UID %d is here, and last_uid is %d", uid, last)
+			continue
+		}
+		c.add(messageUnknown, path, -1, "no record says that UID %d is here", uid)
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func TestMessageFindings(t *testing.T) {
 			return nil
 		}},
 		{messageExpunged, "/m/3.", func(_ *testing.T, fsys vfs.FS) error { return fsys.Unlink("/m/3.") }},
-		{messageUnknown, "/m/99.", func(t *testing.T, fsys vfs.FS) error { write(t, fsys, "/m/99.", []byte("new")); return nil }},
+		{messageAbove, "/m/99.", func(t *testing.T, fsys vfs.FS) error { write(t, fsys, "/m/99.", []byte("new")); return nil }},
 		{messageUnknown, "/a/1.", func(t *testing.T, fsys vfs.FS) error { write(t, fsys, "/a/1.", []byte("twice")); return nil }},
 	} {
 		t.Run(fmt.Sprint(c.kind.code, c.path), func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestMessageNames(t *testing.T) {
 	write(t, fsys, "/m/4294967295.", []byte("x"))
 	found, err = Check(t.Context(), fsys, p, CheckOptions{Owner: "u000"})
 	require.NoError(t, err)
-	require.Equal(t, []string{messageUnknown.code}, codes(aboveInfo(found)))
+	require.Equal(t, []string{messageAbove.code}, codes(aboveInfo(found)))
 }
 
 // aboveInfo leaves out what needs no action.

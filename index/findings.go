@@ -21,6 +21,7 @@ const (
 	fixCache      = "parse the messages again"
 	fixMessage    = "bring the message file back from a backup"
 	fixUnknown    = "reconstruct the mailbox, which takes the message in"
+	fixAppended   = "leave it: an append that comes to its UID replaces it, and nobody was told that it had arrived; only if the index is older than the mail, as from a backup, reconstruct first, which takes the message in"
 	fixNewVersion = "use a version of the program that knows the format"
 )
 
@@ -79,6 +80,7 @@ var (
 	messageExpunged = kind{"message-expunged-missing", finding.Warning, "the file of an expunged message is missing: it cannot be brought back", fixNone}
 	messageHeader   = kind{"message-header", finding.Error, "header_size of a record is not that of the message", fixRecord}
 	messageCache    = kind{"message-cache", finding.Warning, "the cache record of a message is not what the message derives to", fixCache}
+	messageAbove    = kind{"message-above", finding.Warning, "a message file has a UID above last_uid: an append was interrupted, or the index is an old one", fixAppended}
 	messageUnknown  = kind{"message-unknown", finding.Warning, "a message file belongs to no record, or to one that says it is elsewhere", fixUnknown}
 )
 
@@ -89,5 +91,5 @@ var kinds = []kind{
 	recordChecksum, recordWiped, recordOrder, recordUID, recordModSeq, recordValue, recordBits, recordUnnamed,
 	countWrong, quotaWrong, syncWrong, firstExpunged, annotations,
 	cacheMissing, cacheShort, cacheGeneration, cacheNone, cacheOffset, cacheDamaged, cacheChecksum, cacheVersion, cacheOverlap, cacheLeak,
-	messageMissing, messageSize, messageGUID, messageHeader, messageCache, messageExpunged, messageUnknown,
+	messageMissing, messageSize, messageGUID, messageHeader, messageCache, messageExpunged, messageAbove, messageUnknown,
 }

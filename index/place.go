@@ -31,6 +31,9 @@ const (
 	stageName = "stage."
 )
 
+// StageDir is the directory of a partition, by its root, for messages that arrive.
+func StageDir(root string) string { return filepath.Join(root, stageName) }
+
 // PlaceIn is a mailbox that has everything in one directory.
 func PlaceIn(dir string) Place {
 	return Place{Paths: PathsIn(dir), Messages: dir, Archive: dir, Journal: filepath.Join(dir, journalName), Stage: filepath.Join(dir, stageName)}
@@ -58,7 +61,7 @@ func PlaceOf(l mboxdb.Layout, rec mboxdb.Record) (p Place, err error) {
 	if p.Journal, err = JournalDir(l, rec.Partition); err != nil {
 		return Place{}, err
 	}
-	p.Stage = filepath.Join(l.Partitions[rec.Partition].Data, stageName)
+	p.Stage = StageDir(l.Partitions[rec.Partition].Data)
 	p.Owner = rec.Name.User(l.Namespace)
 	if l.ConfigDir != "" || l.LockDir != "" {
 		p.UserLocks = l.UserLocks(p.Owner)

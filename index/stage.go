@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mailspine/mailspine/internal/message"
@@ -40,7 +42,8 @@ type Staged struct {
 const copyBytes = 256 << 10
 
 // Stage writes a message to the partition of the mailbox and parses it, without any lock: what takes long is done before
-// others have to wait. [Tx.AppendStaged] makes it a message of the mailbox; if it is not given to a transaction call Discard.
+// others have to wait. [Tx.AppendStaged] makes it a message of the mailbox, within a day; if it is not given to a transaction call
+// Discard.
 // After an error, such as ErrNoSpace, there is nothing left of it.
 func (m *Mailbox) Stage(ctx context.Context, msg NewMessage) (*Staged, error) {
 	s, err := m.stage(ctx, msg)
@@ -70,11 +73,65 @@ func (m *Mailbox) stage(ctx context.Context, msg NewMessage) (*Staged, error) {
 	return s, nil
 }
 
-// stageFile creates a file in the stage directory, under a name as Cyrus gives them: PID-TIME-SEQ.
+// stagedSuffix is behind the names of files that we stage. Cyrus's are like ours without it, and nothing tells whether one of its
+// processes is still at one.
+const stagedSuffix = ".mailspine"
+
+// stagedAge is how old a staged file has to be to be nobody's: no delivery takes a day. One that did would fail for want of its
+// file, and be told so.
+const stagedAge = 24 * time.Hour
+
+// RemoveStaged removes from a stage directory the files of transactions that were killed: those that this package has made, more
+// than a day ago by their names, as their times are those of the messages. It returns how many there are; a dry run removes none.
+func RemoveStaged(fsys vfs.FS, dir string, dry bool) (n int, err error) {
+	fsys = vfs.OrOS(fsys)
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return 0, ignoreMissing(err)
+	}
+	before := fsys.Now().Add(-stagedAge).Unix()
+	for _, e := range entries {
+		made, ok := stagedAt(e.Name)
+		if !ok || e.Dir || made >= before {
+			continue
+		}
+		if !dry {
+			if err := fsys.Unlink(filepath.Join(dir, e.Name)); err != nil {
+				if ignoreMissing(err) == nil {
+					continue // another recovery has
+				}
+				return n, err
+			}
+		}
+		n++
+	}
+	return n, nil
+}
+
+// stagedAt reads when a file was staged out of its name, in seconds since 1970.
+func stagedAt(name string) (unix int64, ok bool) {
+	name, ok = strings.CutSuffix(name, stagedSuffix)
+	parts := strings.Split(name, "-")
+	if !ok || len(parts) != 3 {
+		return 0, false
+	}
+	for i, part := range parts {
+		n, err := strconv.ParseInt(part, 10, 64)
+		if err != nil || n < 0 || part != strconv.FormatInt(n, 10) {
+			return 0, false
+		}
+		if i == 1 {
+			unix = n
+		}
+	}
+	return unix, true
+}
+
+// stageFile creates a file in the stage directory, under a name as Cyrus gives them, PID-TIME-SEQ, with a suffix.
 func (m *Mailbox) stageFile() (vfs.File, error) {
 	now := m.fs.Now()
 	for seq := uint64(now.Nanosecond()); ; seq++ {
-		path := filepath.Join(m.place.Stage, fmt.Sprintf("%d-%d-%d", os.Getpid(), now.Unix(), seq))
+		path := filepath.Join(m.place.Stage, fmt.Sprintf("%d-%d-%d%s", os.Getpid(), now.Unix(), seq, stagedSuffix))
 		f, err := m.fs.Open(path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, fileMode)
 		switch {
 		case errors.Is(err, fs.ErrExist):

@@ -18,6 +18,8 @@ type Recovered struct {
 	Steps int `json:"steps"`
 	// Mailboxes are the changes within mailboxes that were.
 	Mailboxes int `json:"mailboxes"`
+	// Staged are the files of messages that were not delivered, which deliveries that were killed have left more than a day ago.
+	Staged int `json:"staged"`
 }
 
 // Recover is [Store.Recover] for who does nothing else with the store: with nothing pending the mailbox list is not even
@@ -35,6 +37,7 @@ func Recover(ctx context.Context, c *imapdconf.Config, o Options, dry bool) (r R
 	if !dry {
 		defer s.reserveJournals(ctx)
 	}
+	defer func() { r.Staged = s.removeStaged(dry) }()
 	keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
 	if err == nil && len(keys) > 0 && !dry {
 		if err = s.openList(ctx, c); err == nil {
@@ -132,4 +135,16 @@ func (s *Store) reserveSlot(ctx context.Context) {
 	if err != nil {
 		s.logger.Info("no space is kept for changes of mailboxes on a full disk", "error", err)
 	}
+}
+
+// removeStaged removes what killed deliveries have left in the directories for messages that arrive. A recovery does not fail for
+// what stays there: nobody looks at it.
+func (s *Store) removeStaged(dry bool) (n int) {
+	for _, p := range s.layout.Partitions {
+		removed, err := index.RemoveStaged(s.fs, index.StageDir(p.Data), dry)
+		if n += removed; err != nil {
+			s.logger.Warn("what a killed delivery has left stays", "partition", p.Data, "error", err)
+		}
+	}
+	return n
 }

@@ -34,9 +34,9 @@ func newRecover(s streams) *cobra.Command {
 	return f.storeCommand(s, c, writeExits(""), func(st *store, _ []string) (err error) {
 		done, err := mailstore.Recover(st.ctx, st.config, st.storeOptions(false), dry)
 		st.line.Clear()
-		did := "finished or undone"
+		did, removed := "finished or undone", "removed"
 		if dry {
-			did = "to finish or to undo"
+			did, removed = "to finish or to undo", "to remove"
 		}
 		if errors.Is(err, skiplist.ErrNoSpace) {
 			err = &exitError{exitFailed, &advisedError{err, "what is not brought to its end stays noted, and keeps nobody from other changes; make room and run it again"}}
@@ -44,6 +44,9 @@ func newRecover(s streams) *cobra.Command {
 		return errors.Join(st.out.result(recoveredJSON{dry, done}, func(w io.Writer) {
 			if done.Steps+done.Mailboxes > 0 {
 				fmt.Fprintf(w, "%s of mailboxes, %s with changes in them %s\n", plural(done.Steps, "change"), plural(done.Mailboxes, "mailbox"), did)
+			}
+			if done.Staged > 0 {
+				fmt.Fprintf(w, "%s of messages that were not delivered %s\n", plural(done.Staged, "file"), removed)
 			}
 		}), err)
 	})
