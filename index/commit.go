@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -361,7 +362,8 @@ func (c *commit) finish() {
 		w.log.ErrorContext(tx.ctx, "after a change: "+what, "path", w.place.Paths.Index, "error", err)
 	}
 	if c.pledge != nil {
-		if err := c.pledge.Apply(tx.ctx); err != nil {
+		// The change is made, whatever becomes of the one who asked for it.
+		if err := c.pledge.Apply(context.WithoutCancel(tx.ctx)); err != nil {
 			complain("the accounts could not be put right", err)
 			done = false
 		}

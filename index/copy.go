@@ -37,14 +37,19 @@ func Copy(ctx context.Context, from, to *Mailbox, uids []UID, o CopyOptions) ([]
 	if err != nil {
 		return nil, writeError("copy messages", err)
 	}
-	defer release()
+	writers := map[*Mailbox]*writer{}
+	defer func() {
+		release()
+		for m, w := range writers {
+			m.opts.settle(ctx, w.told)
+		}
+	}()
 	// Of two that copy in opposite directions, each would wait for the other, if they did not lock in one order. The users'
 	// locks see to that already, but not all mailboxes have them.
 	order := []*Mailbox{from, to}
 	if to.place.Paths.Index < from.place.Paths.Index {
 		order[0], order[1] = to, from
 	}
-	writers := map[*Mailbox]*writer{}
 	for _, m := range order {
 		w, err := m.lockIndex(ctx)
 		if err != nil {
@@ -97,6 +102,7 @@ func copyBetween(ctx context.Context, from, to *writer, uids []UID, o CopyOption
 		}
 		copied = append(copied, Copied{uid, dup.UID})
 	}
+	target.usage.Moved = o.Move && source.usage.QuotaRoot == target.usage.QuotaRoot
 	if err := target.commit(); err != nil {
 		return nil, writeError("copy messages", err)
 	}

@@ -35,8 +35,17 @@ type Committed struct {
 
 // Usage is by how much a transaction changes what counts for a quota root.
 type Usage struct {
-	QuotaRoot                           string
+	QuotaRoot string
+	// Mailbox is the internal name of the mailbox that changes, as its header has it; empty if it is not known, or is more
+	// than one.
+	Mailbox string
+	// Bytes and Messages are those that are not expunged, AnnotBytes the bytes of annotations, Folder is the mailbox itself.
 	Bytes, Messages, AnnotBytes, Folder int64
+	// Moved says that what is added is taken from another mailbox of the same root right afterwards, under the same locks: in
+	// the end nothing is added, and a limit is no reason to refuse it.
+	Moved bool
+	// Parts are, where several mailboxes change at once, the parts of each. They add up to the whole.
+	Parts []Usage
 }
 
 // Zero tells whether nothing changes.
@@ -50,17 +59,46 @@ func (u Usage) Zero() bool {
 // Begin is called, under the lock of the mailbox, before anything is written. It may refuse, and then nothing is changed.
 // The bytes that a pledge returns are kept in the journal from before the change until after its Apply, so that after a
 // crash somebody knows that the accounts may be wrong: Recover is given them once, or more than once, after the change was
-// finished or undone. It does not know which, and counts anew.
+// finished or undone. It does not know which, so the accounts are to be made anew. That needs locks of mailboxes, which the
+// one who recovers holds: Recover only makes a note of it, which outlives a crash.
+//
+// Settle does what was noted. It is called after a change that Begin has consented to, and after Recover, when all locks are given back. What it cannot do
+// stays noted, and its error is told to the log alone.
 type Participant interface {
 	Begin(ctx context.Context, u Usage) (Pledge, error)
 	Recover(ctx context.Context, journal []byte) error
+	Settle(ctx context.Context) error
+}
+
+// SettleLater is a participant for who holds locks that [Participant].Settle would wait for: it is not called, and is left to
+// them. It is nil if p is.
+func SettleLater(p Participant) Participant {
+	if p == nil {
+		return nil
+	}
+	return unsettling{p}
+}
+
+type unsettling struct{ Participant }
+
+func (unsettling) Settle(context.Context) error { return nil }
+
+// settle has the participant do what it has noted, if it was told of anything. No lock is held.
+func (o *OpenOptions) settle(ctx context.Context, told bool) {
+	if !told || o.Participant == nil {
+		return
+	}
+	if err := o.Participant.Settle(ctx); err != nil {
+		logger(o.Log).ErrorContext(ctx, "the accounts of a change that was interrupted are still to be made anew", "error", err)
+	}
 }
 
 // Pledge is the part of a participant in one transaction. Exactly one of Apply, Undo and Leave is called.
 type Pledge interface {
 	// Journal is what Recover is given after a crash; empty if there is nothing to recover.
 	Journal() []byte
-	// Apply is called when the transaction is committed. If it fails the bytes stay in the journal, for Recover.
+	// Apply is called when the transaction is committed, with a context that does not end. If it fails the bytes stay in the
+	// journal, for Recover.
 	Apply(ctx context.Context) error
 	// Undo is called when the transaction was not committed.
 	Undo() error

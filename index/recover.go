@@ -51,8 +51,10 @@ func Recover(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) ([]Rec
 	if err != nil {
 		return nil, fmt.Errorf("recover mailbox: %w", err)
 	}
-	defer release()
-	return recoverIndex(ctx, fsys, p, opts)
+	r, told, err := recoverIndex(ctx, fsys, p, opts)
+	release()
+	opts.settle(ctx, told)
+	return r, err
 }
 
 // RecoverJournal brings to its end what a crash has left of changes of all mailboxes that use the journal in a directory.
@@ -64,9 +66,12 @@ func RecoverJournal(ctx context.Context, fsys vfs.FS, dir string, opts OpenOptio
 		return nil, err
 	}
 	var failed []error
+	someTold := false
+	defer func() { opts.settle(ctx, someTold) }()
 	for _, path := range keys {
 		p := Place{Paths: Paths{Index: path}, Journal: dir}
-		r, err := recoverIndex(ctx, fsys, p, opts)
+		r, told, err := recoverIndex(ctx, fsys, p, opts)
+		someTold = someTold || told
 		all = append(all, r...)
 		if err != nil {
 			failed = append(failed, err)
@@ -75,22 +80,24 @@ func RecoverJournal(ctx context.Context, fsys vfs.FS, dir string, opts OpenOptio
 	return all, errors.Join(failed...)
 }
 
-func recoverIndex(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) ([]Recovered, error) {
+// recoverIndex recovers a mailbox of which the other locks are held, or not wanted. It tells whether the participant has heard
+// of anything.
+func recoverIndex(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) (r []Recovered, told bool, err error) {
 	w := &writer{fs: fsys, place: p, opts: &opts, journal: journal.Open(fsys, p.Journal), log: logger(opts.Log)}
 	defer w.close()
-	var err error
 	w.file, w.info, err = openLocked(ctx, fsys, p.Paths.Index)
 	if errors.Is(err, fs.ErrNotExist) {
-		return w.forget(ctx)
+		r, err = w.forget(ctx)
+		return r, w.told, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("recover mailbox: %w", err)
+		return nil, false, fmt.Errorf("recover mailbox: %w", err)
 	}
-	r, err := w.recover(ctx)
+	r, err = w.recover(ctx)
 	if err != nil {
 		err = writeError("recover mailbox", err)
 	}
-	return r, err
+	return r, w.told, err
 }
 
 func logger(l *slog.Logger) *slog.Logger {
@@ -318,6 +325,7 @@ func (w *writer) settle(ctx context.Context, e *entry) bool {
 	if w.opts.Participant == nil {
 		return false // somebody who keeps the accounts has to be told
 	}
+	w.told = true
 	if err := w.opts.Participant.Recover(ctx, e.participant); err != nil {
 		w.log.ErrorContext(ctx, "the accounts of an interrupted change could not be recovered", "path", w.place.Paths.Index, "error", err)
 		return false

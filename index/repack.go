@@ -157,6 +157,7 @@ func repackLocks(ctx context.Context, fsys vfs.FS, p Place, opts *RepackOptions)
 		w.close()
 		name.Release()
 		user.Release()
+		opts.Open.settle(ctx, w.told)
 	}
 	if p.NameLock != "" {
 		name, err = locks.Acquire(ctx, fsys, vfs.Exclusively, p.NameLock)

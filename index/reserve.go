@@ -17,6 +17,7 @@ func (c *commit) reserve() error {
 		if c.pledge, err = w.opts.Participant.Begin(tx.ctx, tx.usage); err != nil {
 			return err
 		}
+		w.told = true
 		c.entry.participant = c.pledge.Journal()
 	}
 	if len(tx.added) > 0 {

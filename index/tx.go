@@ -59,12 +59,19 @@ func (m *Mailbox) Update(ctx context.Context, do func(tx *Tx) error) error {
 	if err != nil {
 		return writeError("change mailbox", err)
 	}
-	defer release()
+	told := false
+	defer func() {
+		release()
+		m.opts.settle(ctx, told)
+	}()
 	w, err := m.lockIndex(ctx)
 	if err != nil {
 		return writeError("change mailbox", err)
 	}
-	defer w.close()
+	defer func() {
+		told = w.told
+		w.close()
+	}()
 	tx := w.begin(ctx)
 	defer tx.end()
 	if err := do(tx); err != nil {
@@ -90,7 +97,7 @@ func (m *Mailbox) mayChange() error {
 
 func (w *writer) begin(ctx context.Context) *Tx {
 	h := w.index.Header.Normalized()
-	return &Tx{ctx: ctx, w: w, h: h, now: h.now(w.fs), changed: map[RecordNo]*change{}, usage: Usage{QuotaRoot: w.header.QuotaRoot}}
+	return &Tx{ctx: ctx, w: w, h: h, now: h.now(w.fs), changed: map[RecordNo]*change{}, usage: Usage{QuotaRoot: w.header.QuotaRoot, Mailbox: w.header.Name}}
 }
 
 // end lets go of what was staged.

@@ -181,6 +181,11 @@ type accounts struct {
 	limit           int64
 	failApply       bool
 	calls           []string
+	last            Usage
+	// settle is called with each Settle, if it is set.
+	settle func() error
+	// applying is called with each Apply, if it is set.
+	applying func(ctx context.Context)
 }
 
 type accountPledge struct {
@@ -192,6 +197,7 @@ var errOver = errors.New("over quota")
 
 func (a *accounts) Begin(_ context.Context, u Usage) (Pledge, error) {
 	a.calls = append(a.calls, "begin")
+	a.last = u
 	if a.limit > 0 && a.bytes+u.Bytes > a.limit {
 		return nil, errOver
 	}
@@ -207,9 +213,19 @@ func (a *accounts) Recover(_ context.Context, b []byte) error {
 	return nil
 }
 
+func (a *accounts) Settle(context.Context) error {
+	if a.settle == nil {
+		return nil
+	}
+	return a.settle()
+}
+
 func (p *accountPledge) Journal() []byte { b, _ := json.Marshal(p.u); return b }
 
-func (p *accountPledge) Apply(context.Context) error {
+func (p *accountPledge) Apply(ctx context.Context) error {
+	if p.a.applying != nil {
+		p.a.applying(ctx)
+	}
 	p.a.calls = append(p.a.calls, "apply")
 	if p.a.failApply {
 		return syscall.EIO
@@ -285,6 +301,87 @@ func TestParticipant(t *testing.T) {
 	}
 	require.Positive(t, told)
 	t.Log(told, "told", untold, "already applied")
+}
+
+// TestSettle: a participant that has heard of anything is called once more when no lock is held any more, so that it can take
+// all of them; one that has not is not, nor one that is to settle later. A change of which the caller gives up once it is made
+// is told of as any other.
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	fsys := simfs.New(simfs.Options{})
+	require.NoError(t, fsys.Mkdir("/lock", 0o755))
+	c := newbox
+	c.HeaderFile.QuotaRoot = "user.u"
+	places := []Place{PlaceIn("/m"), PlaceIn("/n")}
+	var boxes []*Mailbox
+	settled := 0
+	a := &accounts{}
+	a.settle = func() error {
+		settled++
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		for _, p := range places {
+			release, err := writeLocks(ctx, fsys, p)
+			require.NoError(t, err)
+			f, _, err := openLocked(ctx, fsys, p.Paths.Index)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			release()
+		}
+		for _, m := range boxes {
+			require.NoError(t, m.takeTurn(ctx))
+			<-m.turn
+		}
+		return syscall.EIO // to the log alone
+	}
+	for i := range places {
+		p := &places[i]
+		_, err := Create(t.Context(), fsys, *p, c)
+		require.NoError(t, err)
+		p.UserLocks, p.NameLock = []string{"/lock/u"}, fmt.Sprintf("/lock/%d", i)
+		boxes = append(boxes, openTestBox(t, fsys, *p, OpenOptions{Participant: a}))
+	}
+	appendTo(t, boxes[0], text(1), 0)
+	require.Equal(t, 1, settled)
+	require.Equal(t, "user.u", a.last.Mailbox)
+	require.NoError(t, boxes[0].Update(t.Context(), func(tx *Tx) error { _, err := tx.SetFlags(1, FlagChange{Flags: FlagSeen}); return err }))
+	require.Equal(t, 1, settled, "flags do not count")
+	_, err := Copy(t.Context(), boxes[0], boxes[1], []UID{1}, CopyOptions{})
+	require.NoError(t, err)
+	require.Equal(t, 2, settled, "one of two mailboxes changes")
+	require.False(t, a.last.Moved)
+
+	a.calls = nil
+	a.failApply = true
+	ctx, cancel := context.WithCancel(t.Context())
+	a.applying = func(ctx context.Context) {
+		cancel()
+		require.NoError(t, ctx.Err(), "the change is made")
+	}
+	require.NoError(t, boxes[0].Update(ctx, func(tx *Tx) error { _, err := tx.Append(newMail(7)); return err }))
+	require.Equal(t, []string{"begin", "apply"}, a.calls)
+	a.failApply, a.applying = false, nil
+	settled = 0
+	r, err := Recover(t.Context(), fsys, places[0], OpenOptions{Participant: SettleLater(a)})
+	require.NoError(t, err)
+	require.Len(t, r, 1)
+	require.Zero(t, settled)
+	require.Equal(t, "recover user.u", a.calls[2])
+
+	a.failApply = true
+	appendTo(t, boxes[1], text(8), 0)
+	a.failApply, settled = false, 0
+	_, err = RecoverJournal(t.Context(), fsys, places[1].Journal, OpenOptions{Participant: a})
+	require.NoError(t, err)
+	require.Equal(t, 1, settled)
+	_, err = RecoverJournal(t.Context(), fsys, places[1].Journal, OpenOptions{Participant: a})
+	require.NoError(t, err)
+	require.Equal(t, 1, settled, "nothing was told")
+
+	_, err = Copy(t.Context(), boxes[0], boxes[1], []UID{1}, CopyOptions{Move: true})
+	require.NoError(t, err)
+	require.Equal(t, int64(-1), a.last.Messages)
+	require.Nil(t, SettleLater(nil))
 }
 
 // TestOvertaken: where another program has changed the mailbox since, an entry of the journal touches nothing that is whole,

@@ -22,6 +22,7 @@ type writer struct {
 	opts  *OpenOptions
 
 	turn    bool
+	told    bool     // the participant has heard of a change
 	file    vfs.File // cyrus.index, locked
 	info    vfs.Info
 	index   *File

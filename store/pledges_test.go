@@ -37,6 +37,8 @@ func (k *keeper) Recover(_ context.Context, journal []byte) error {
 	return nil
 }
 
+func (k *keeper) Settle(context.Context) error { return nil }
+
 func (p pledged) Journal() []byte { return []byte(p.u.QuotaRoot) }
 func (p pledged) Undo() error     { p.k.undone++; return nil }
 func (p pledged) Leave()          {}
