@@ -220,7 +220,12 @@ func startBeside(t *testing.T, store *realcyrus.Store, seed int, top string) *pr
 	own, err := os.ReadFile(func() string { p, err := os.Executable(); require.NoError(t, err); return p }())
 	require.NoError(t, err)
 	binary := filepath.Join(store.Dir, fmt.Sprintf("beside%d", seed))
-	require.NoError(t, os.WriteFile(binary, own, 0o755))
+	// A process that another test forks now would have the file open for writing until it becomes what it is to be, and what
+	// is open for writing cannot be executed.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(binary, own, 0o755)
+	syscall.ForkLock.RUnlock()
+	require.NoError(t, err)
 	u, err := user.Lookup("cyrus")
 	require.NoError(t, err)
 	uid, err := strconv.Atoi(u.Uid)
