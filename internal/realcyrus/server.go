@@ -56,6 +56,9 @@ func StartServerOn(t testing.TB, store *Store) *Server {
 				if err := s.Stop(); err != nil {
 					t.Error(err)
 				}
+				if t.Failed() {
+					t.Logf("the server's log:\n%s", s.Log())
+				}
 			})
 			return s
 		}
@@ -104,6 +107,9 @@ EVENTS {
 	s.master.Stdout, s.master.Stderr = s.log, s.log
 	s.master.WaitDelay = stopMax
 	s.master.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := s.keepLog(s.master); err != nil {
+		return err
+	}
 	if err := s.master.Start(); err != nil {
 		return fmt.Errorf("start the master process: %w", err)
 	}

@@ -35,6 +35,9 @@ func TestServer(t *testing.T) {
 			if left := s.Processes(); len(left) != 0 {
 				t.Errorf("processes %v are left", left)
 			}
+			if log := s.Log(); HaveOracle(t) && !strings.Contains(log, "login: ") {
+				t.Errorf("the server's log does not have the logins:\n%s", log)
+			}
 			checkStopped(t, s.Store, engine)
 			checkCopy(t, s.Store)
 		})
