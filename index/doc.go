@@ -16,6 +16,9 @@
 // it is not there, whatever stops the program or the machine, and a full disk leaves every file as it was. What was under way
 // when a process died is in a journal, and is finished or undone by the next one that changes the mailbox, or by [Recover].
 //
+// [Copy] copies messages to another mailbox, or moves them: the copies are committed first, so that a crash leaves the messages
+// in both rather than in neither.
+//
 // Where a function takes a file system, nil is that of the machine.
 //
 // docs/format/index.md, header.md, cache.md and counters.md describe the formats.
