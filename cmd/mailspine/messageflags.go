@@ -27,7 +27,7 @@ func (f *boxFlags) flagCommand(s streams) *cobra.Command {
 		Args:    cobra.MinimumNArgs(2),
 	}
 	for i, name := range []string{"add", "remove", "replace"} {
-		change[name] = c.Flags().String(name, "", []string{"flags to set", "flags to clear", "flags to set, and all others to clear; may be empty"}[i])
+		change[name] = c.Flags().String(name, "", []string{"flags to set", "flags to clear", "flags to set, and all others to clear; may be empty; not beside the other two"}[i])
 	}
 	c.Flags().Uint64Var(&since, "unchanged-since", 0, "leave alone what has changed since this modification sequence, and end with status 1")
 	dryFlag(c, &dry)
@@ -42,6 +42,9 @@ func (f *boxFlags) flagCommand(s streams) *cobra.Command {
 				return err
 			}
 			changes = append(changes, index.FlagChange{Op: []index.FlagOp{index.ReplaceFlags, index.AddFlags, index.RemoveFlags}[i], Flags: sys, User: user})
+		}
+		if len(changes) > 1 && c.Flags().Changed("replace") {
+			return usageError("--replace sets the flags that there are to be: no --add and no --remove beside it")
 		}
 		if len(changes) == 0 {
 			return usageError("nothing to do: give --add, --remove or --replace")
