@@ -121,6 +121,24 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
+// TestCharacterOfAName names the character that a name may not have whole, however many bytes it is.
+func TestCharacterOfAName(t *testing.T) {
+	for s, want := range map[string]string{
+		"user.é":             "'é', which is &AOk- in modified UTF-7",
+		"user.漢":             "'漢', which is &byI- in modified UTF-7",
+		"user.\ufffd":        "'\ufffd', which is &,,0- in modified UTF-7",
+		"user.a\xe9":         "byte 0xe9, which is no character",
+		"user.a\xc3":         "byte 0xc3, which is no character",
+		"user.a%":            "character '%'",
+		"user.a\x7f":         `character '\x7f'`,
+		"user." + `a"` + "漢": `character '"'`,
+	} {
+		err := Namespace{}.Validate(InternalName(s))
+		require.ErrorIs(t, err, ErrName)
+		require.ErrorContains(t, err, want)
+	}
+}
+
 func FuzzName(f *testing.F) {
 	for _, s := range append(internalPieces, hardNames...) {
 		f.Add(s)

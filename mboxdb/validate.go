@@ -3,6 +3,7 @@ package mboxdb
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // goodChars are the characters that a new name may have, beside "&" where modified UTF-7 begins.
@@ -72,7 +73,7 @@ func charFault(s string, hasDomain bool) string {
 	for s != "" {
 		if s[0] != '&' {
 			if strings.IndexByte(goodChars, s[0]) < 0 && !(hasDomain && s[0] == '!') {
-				return fmt.Sprintf("has the character %q", s[0])
+				return charName(s)
 			}
 			s, encoded = s[1:], false
 			continue
@@ -92,4 +93,16 @@ func charFault(s string, hasDomain bool) string {
 		s, encoded = rest, run != ""
 	}
 	return ""
+}
+
+// charName says which character a name begins with that it may not have. One beyond ASCII is several bytes here.
+func charName(s string) string {
+	r, size := utf8.DecodeRuneInString(s)
+	switch {
+	case r == utf8.RuneError && size == 1:
+		return fmt.Sprintf("has the byte %#x, which is no character", s[0])
+	case r >= utf8.RuneSelf:
+		return fmt.Sprintf("has the character %q, which is %s in modified UTF-7", r, EncodeUTF7(string(r)))
+	}
+	return fmt.Sprintf("has the character %q", r)
 }
