@@ -74,16 +74,18 @@ func beside(conf, seed, top string) int {
 	}
 }
 
+// besidePick is one of the few names that all of them change.
+func besidePick(r *rand.Rand, top string) string {
+	s := top + "." + string(rune('a'+r.IntN(4)))
+	if r.IntN(2) == 0 {
+		s += "." + string(rune('a'+r.IntN(3)))
+	}
+	return s
+}
+
 // besideOne makes one change of the mailboxes below a name.
 func besideOne(st *Store, r *rand.Rand, top string) (what string, err error) {
-	pick := func() mboxdb.Name {
-		s := top + "." + string(rune('a'+r.IntN(4)))
-		if r.IntN(2) == 0 {
-			s += "." + string(rune('a'+r.IntN(3)))
-		}
-		return name(s)
-	}
-	n, to := pick(), pick()
+	n, to := name(besidePick(r, top)), name(besidePick(r, top))
 	switch r.IntN(6) {
 	case 0, 1:
 		what = "create " + n.String()
@@ -165,14 +167,7 @@ func imapBeside(t *testing.T, srv *realcyrus.Server, top string, seed uint64, un
 	done := 0
 	c, err := srv.Login(realcyrus.AdminUser)
 	for err == nil && time.Now().Before(until) {
-		pick := func() string {
-			s := top + "." + string(rune('a'+r.IntN(4)))
-			if r.IntN(2) == 0 {
-				s += "." + string(rune('a'+r.IntN(3)))
-			}
-			return s
-		}
-		n, to := pick(), pick()
+		n, to := besidePick(r, top), besidePick(r, top)
 		var answer error
 		switch r.IntN(6) {
 		case 0, 1:
