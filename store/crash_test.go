@@ -204,7 +204,7 @@ func agrees(st *Store, p *place, rec mboxdb.Record) error {
 		return err
 	}
 	defer files.Close()
-	root, err := st.roots.find(ctx, rec.Name.String())
+	root, err := st.roots.Owner(ctx, rec.Name.String())
 	if err != nil {
 		return err
 	}

@@ -182,7 +182,7 @@ func (s *Store) planNew(ctx context.Context, v *mboxdb.View, st *step, rec mboxd
 	}
 	rec.CreatedModSeq = was.FolderModSeq + 1
 	rec.FolderModSeq, rec.Modified = rec.CreatedModSeq, now
-	root, err := s.roots.find(ctx, rec.Name.String())
+	root, err := s.roots.Owner(ctx, rec.Name.String())
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/quota"
 )
 
 // Errors of changes. Those of the packages mboxdb, index and skiplist come through: mboxdb.ErrExists, mboxdb.ErrNotFound,
@@ -27,5 +28,5 @@ var (
 	// ErrNoUser means that a user has no INBOX, below which the mailbox would lie.
 	ErrNoUser = errors.New("the user has no INBOX")
 	// ErrUnsupported means that the configuration asks for something that is not supported here.
-	ErrUnsupported = errors.New("not supported")
+	ErrUnsupported = quota.ErrUnsupported
 )

@@ -30,7 +30,7 @@ type Recovered struct {
 //
 // A dry run counts what is noted, also what others are at.
 func Recover(ctx context.Context, c *imapdconf.Config, o Options, dry bool) (r Recovered, err error) {
-	s, err := newStore(c, o)
+	s, err := newStore(ctx, c, o)
 	if err != nil {
 		return r, fmt.Errorf("recover: %w", noSpace(err))
 	}

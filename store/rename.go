@@ -101,7 +101,7 @@ func (s *Store) planMove(ctx context.Context, v *mboxdb.View, st *step, rec mbox
 	if err != nil {
 		return err
 	}
-	root, err := s.roots.find(ctx, to.String())
+	root, err := s.roots.Owner(ctx, to.String())
 	if err != nil {
 		return err
 	}

@@ -147,7 +147,7 @@ func (s *Store) dropAnnotations(ctx context.Context, id string) error {
 }
 
 func (s *Store) dropPrefix(ctx context.Context, path, prefix string) (err error) {
-	db, err := skiplist.Open(ctx, path, s.roots.opts)
+	db, err := skiplist.Open(ctx, path, s.db)
 	if err != nil {
 		return err
 	}

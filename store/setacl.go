@@ -42,7 +42,7 @@ func (s *Store) planSetACL(ctx context.Context, v *mboxdb.View, g Grant) (*step,
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", g.Name, err)
 	}
-	root, err := s.roots.find(ctx, rec.Name.String())
+	root, err := s.roots.Owner(ctx, rec.Name.String())
 	if err != nil {
 		return nil, err
 	}

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/imapdconf"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/quota"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -42,7 +41,9 @@ type Store struct {
 	logger *slog.Logger
 	layout mboxdb.Layout
 	list   *mboxdb.List
-	roots  *quotaRoots
+	roots  *quota.Roots
+	// db are the options of the databases besides the list.
+	db     skiplist.Options
 	log    *syncLog
 	cache  *statusCache
 	config settings
@@ -57,7 +58,7 @@ type settings struct {
 
 // Open opens the store that c describes. A mailbox list in an old form is opened for reading only.
 func Open(ctx context.Context, c *imapdconf.Config, o Options) (*Store, error) {
-	s, err := newStore(c, o)
+	s, err := newStore(ctx, c, o)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -78,7 +79,7 @@ func OpenConfig(ctx context.Context, path, service string, o Options) (*Store, e
 }
 
 // newStore is Open without the mailbox list.
-func newStore(c *imapdconf.Config, o Options) (*Store, error) {
+func newStore(ctx context.Context, c *imapdconf.Config, o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = vfs.OS()
 	}
@@ -91,7 +92,7 @@ func newStore(c *imapdconf.Config, o Options) (*Store, error) {
 		conversations: c.Bool("conversations"), legacyDirs: c.Bool("mailbox_legacy_dirs"), delayed: c.Enum("delete_mode") != "immediate",
 		mailboxOptions: uint32(c.Int("mailbox_default_options")), annotations: c.Path("annotation_db_path"),
 	}
-	return s, s.configure(c)
+	return s, s.configure(ctx, c)
 }
 
 // openList opens the mailbox list.
@@ -106,32 +107,21 @@ func (s *Store) openList(ctx context.Context, c *imapdconf.Config) (err error) {
 }
 
 // configure finds the other files that changes touch.
-func (s *Store) configure(c *imapdconf.Config) error {
-	db := skiplist.Options{FS: s.fs, Logger: s.logger, Skipstamp: c.Skipstamp(), Random: s.opts.Random}
+func (s *Store) configure(ctx context.Context, c *imapdconf.Config) error {
+	s.db = skiplist.Options{FS: s.fs, Logger: s.logger, Skipstamp: c.Skipstamp(), Random: s.opts.Random}
 	if c.Bool("sync_log") {
 		s.log = newSyncLog(s.fs, c.ConfigDirectory(), c.String("sync_log_channels"))
 	}
 	if c.Bool("statuscache") {
-		s.cache = &statusCache{path: c.Path("statuscache_db_path"), opts: db}
+		s.cache = &statusCache{path: c.Path("statuscache_db_path"), opts: s.db}
 	}
-	engine := strings.TrimSuffix(c.String("quota_db"), "-nosync")
-	s.roots = &quotaRoots{fs: s.fs, opts: db, domains: c.Enum("virtdomains") != "off", fullHash: c.Bool("fulldirhash")}
-	switch path := c.Path("quota_db_path"); {
-	case engine == "quotalegacy":
-		s.roots.dir = filepath.Dir(path)
-	case slices.Contains([]string{"skiplist", "twoskip", "flat"}, engine):
-		s.roots.path = path
-		if c.Bool("improved_mboxlist_sort") {
-			s.roots.opts.Order = skiplist.MailboxOrder
-		}
-	default:
-		return fmt.Errorf("quota_db: %s: %w", engine, ErrUnsupported)
-	}
-	return nil
+	var err error
+	s.roots, err = quota.OpenRoots(ctx, c, quota.Options{FS: s.fs, Logger: s.logger, ReadOnly: s.opts.ReadOnly, Random: s.opts.Random})
+	return err
 }
 
 // Close closes the store.
-func (s *Store) Close() error { return errors.Join(s.list.Close(), s.cache.close()) }
+func (s *Store) Close() error { return errors.Join(s.list.Close(), s.cache.close(), s.roots.Close()) }
 
 // List is the mailbox list of the store. Changes of it alone leave directories and headers behind: use those of the store.
 func (s *Store) List() *mboxdb.List { return s.list }

@@ -17,7 +17,7 @@ func (s *Store) update(ctx context.Context, rec mboxdb.Record, ready *index.Read
 	if err != nil {
 		return err
 	}
-	root, err := s.roots.find(ctx, rec.Name.String())
+	root, err := s.roots.Owner(ctx, rec.Name.String())
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (s *Store) prepareHeader(ctx context.Context, m *Moved, ready readyHeaders)
 	if err != nil {
 		return err
 	}
-	root, err := s.roots.find(ctx, m.After.Name.String())
+	root, err := s.roots.Owner(ctx, m.After.Name.String())
 	if err != nil {
 		return err
 	}

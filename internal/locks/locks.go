@@ -49,8 +49,22 @@ func InOrder(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, paths ...strin
 // File opens a file, makes it with its directories if it is missing, and locks it. It is the file that has the name once it
 // is locked: others may rename or remove it meanwhile. Closing it gives the lock back.
 func File(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string, mode fs.FileMode) (vfs.File, error) {
+	return lock(ctx, fsys, kind, path, func() (vfs.File, error) { return open(fsys, path, mode) })
+}
+
+// Existing is File for a file that must be there: if it is missing, or goes while the lock is waited for, that is the error.
+func Existing(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string) (vfs.File, error) {
+	how := vfs.ReadOnly
+	if kind == vfs.Exclusively {
+		how = vfs.ReadWrite
+	}
+	return lock(ctx, fsys, kind, path, func() (vfs.File, error) { return fsys.Open(path, how, 0) })
+}
+
+// lock locks what open opens, until that has the name.
+func lock(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string, open func() (vfs.File, error)) (vfs.File, error) {
 	for {
-		f, err := open(fsys, path, mode)
+		f, err := open()
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +81,7 @@ func File(ctx context.Context, fsys vfs.FS, kind vfs.LockKind, path string, mode
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		// Somebody has cleaned the directory while we waited: the lock of a file without a name is nobody's.
+		// Somebody has replaced or removed the file while we waited: the lock of a file without a name is nobody's.
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
