@@ -29,7 +29,7 @@ type Record struct {
 	Limits Limits
 	// Scan is set while a recalculation of Cyrus is on its way, or if one was cut off.
 	Scan *Scan
-	// ModSeq grows with each change.
+	// ModSeq grows with each change of a user's root. It is not to be set.
 	ModSeq uint64
 
 	source *source
@@ -252,7 +252,7 @@ func (r *Record) Append(dst []byte) []byte {
 	case was.Scan == nil || *r.Scan != *was.Scan:
 		place(list, keyScan, r.Scan.node())
 	}
-	if r.ModSeq != was.ModSeq || r.ModSeq > 0 && list.Get(keyModSeq) == nil {
+	if r.ModSeq != was.ModSeq || list.Get(keyModSeq) == nil {
 		place(list, keyModSeq, dlist.NewUint(r.ModSeq))
 	}
 	return list.Append(dst)

@@ -64,7 +64,7 @@ func TestChangedRecord(t *testing.T) {
 			`%(S (7) M (5) AS (0) NF (1) SCAN %(MBOX "user.a b" S 1 M 2 AS 3 NF 4) MODSEQ 9)`,
 		},
 		{"1234 5000", func(r *Record) { r.Used[Storage] = 1; r.ModSeq = 1 }, "%(S (1 5000) M (0) AS (0) NF (0) MODSEQ 1)"},
-		{"99 100 77 M 5 -1", func(r *Record) { r.Used[Folders] = 2 }, "%(S (99 100) M (5) AS (0) NF (2))"},
+		{"99 100 77 M 5 -1", func(r *Record) { r.Used[Folders] = 2 }, "%(S (99 100) M (5) AS (0) NF (2) MODSEQ 0)"},
 	} {
 		r, err := ParseRecord([]byte(c.text))
 		require.NoError(t, err)
@@ -73,7 +73,7 @@ func TestChangedRecord(t *testing.T) {
 		require.Equal(t, c.want, string(r.Append(nil)))
 		require.Equal(t, c.text, string(before.Append(nil)), "a record is not changed with another")
 	}
-	require.Equal(t, "%(S (0) M (0) AS (0) NF (0))", string((&Record{Limits: NoLimits()}).Append(nil)))
+	require.Equal(t, "%(S (0) M (0) AS (0) NF (0) MODSEQ 0)", string((&Record{Limits: NoLimits()}).Append(nil)))
 	require.Equal(t, "x%(S (1 0) M (0 0) AS (0 0) NF (0 0) MODSEQ 7)", string((&Record{Used: Amounts{1}, ModSeq: 7}).Append([]byte("x"))))
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"strings"
 
@@ -51,6 +50,7 @@ type LeftOver struct {
 type Roots struct {
 	fs       vfs.FS
 	kept     backend
+	modSeqs  *modSeqs
 	layout   mboxdb.Layout
 	domains  bool
 	readOnly bool
@@ -96,8 +96,8 @@ func OpenRoots(_ context.Context, c *imapdconf.Config, o Options) (*Roots, error
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.FS = vfs.OrOS(o.FS)
-	_, list := mboxdb.Configured(c)
-	r := &Roots{fs: o.FS, layout: list.Layout, domains: c.Enum("virtdomains") != "off", readOnly: o.ReadOnly}
+	modSeqs := newModSeqs(c, o)
+	r := &Roots{fs: o.FS, modSeqs: modSeqs, layout: modSeqs.layout, domains: c.Enum("virtdomains") != "off", readOnly: o.ReadOnly}
 	path := c.Path("quota_db_path")
 	switch engine := strings.TrimSuffix(c.String("quota_db"), "-nosync"); engine {
 	case "quotalegacy":
@@ -115,7 +115,7 @@ func OpenRoots(_ context.Context, c *imapdconf.Config, o Options) (*Roots, error
 }
 
 // Close closes the roots.
-func (r *Roots) Close() error { return r.kept.close() }
+func (r *Roots) Close() error { return errors.Join(r.kept.close(), r.modSeqs.close()) }
 
 // CheckName fails with ErrName if no root can have the name.
 func CheckName(root string) error {
@@ -238,7 +238,7 @@ func (r *Roots) update(ctx context.Context, root string, urgent bool, change fun
 		if rec.ModSeq = was.ModSeq; rec.same(&was) {
 			return nil, false, nil
 		}
-		value, err = r.next(&rec)
+		value, err = r.next(ctx, root, &rec)
 		return value, rec.lowers(&was), err
 	})
 	if err != nil {
@@ -260,13 +260,11 @@ func (r *Roots) mayChange(root string) error {
 }
 
 // next gives a changed record its ModSeq and makes its value, which is read back: what is written is what was meant.
-func (r *Roots) next(rec *Record) ([]byte, error) {
-	if rec.ModSeq < math.MaxUint64 {
-		rec.ModSeq++
-	}
+func (r *Roots) next(ctx context.Context, root string, rec *Record) ([]byte, error) {
 	if err := rec.check(); err != nil {
 		return nil, err
 	}
+	rec.ModSeq = r.modSeqs.next(ctx, root, rec.ModSeq)
 	value := rec.Append(nil)
 	read, err := ParseRecord(value)
 	if err != nil {
@@ -318,7 +316,7 @@ func (r *Roots) Create(ctx context.Context, root string, rec Record) error {
 			}
 		}
 		made := rec.copied()
-		value, err = r.next(&made)
+		value, err = r.next(ctx, root, &made)
 		return value, false, err
 	})
 	return rootError(root, r.kept.path(root), writeError(err))
