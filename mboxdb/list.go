@@ -318,6 +318,11 @@ func (v *View) Below(n Name) iter.Seq2[Record, error] {
 	return v.entries(n.db+string(levelSep), false)
 }
 
+// InDomain yields the mailboxes of a domain. Those of the default domain have none in their names, and cannot be asked for.
+func (v *View) InDomain(domain string) iter.Seq2[Record, error] {
+	return v.entries(domain+string(domainSep), false)
+}
+
 // UserMailboxes yields a user's INBOX and all mailboxes below it.
 func (v *View) UserMailboxes(user string) iter.Seq2[Record, error] {
 	inbox := v.l.ns().UserInbox(user)

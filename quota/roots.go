@@ -24,6 +24,8 @@ type Options struct {
 	Logger *slog.Logger
 	// ReadOnly refuses every change.
 	ReadOnly bool
+	// StateDir is where a [Keeper] keeps what has to outlive a crash; "mailspine/quota" in the configuration directory by default.
+	StateDir string
 	// Random supplies the random bits of a database; nil is a good source.
 	Random func() uint64
 }

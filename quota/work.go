@@ -1,0 +1,142 @@
+package quota
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/locks"
+)
+
+// work is one root that is being counted.
+type work struct {
+	run  *run
+	root string
+	// changes is the lock of changes of roots, once it was needed.
+	changes *locks.Held
+	// unmended are mailboxes whose headers could not be mended.
+	unmended map[string]bool
+	unsteady int
+	// failed is what could not be done, found what the last attempt has seen.
+	failed, found []finding.Finding
+	out           Outcome
+}
+
+// verdict is how an attempt to count a root ended.
+type verdict int
+
+const (
+	// over: there is nothing more to do.
+	over verdict = iota
+	// again: something changed, or was changed, so that all has to be looked at anew.
+	again
+	// needChanges: it takes the lock of changes of roots, and all anew under it.
+	needChanges
+)
+
+// do counts a root until an attempt comes to its end.
+func (w *work) do(ctx context.Context) error {
+	defer func() {
+		w.changes.Release()
+		w.out.Problems = append(w.failed, w.found...)
+	}()
+	if w.run.changes != nil {
+		w.changes = &locks.Held{}
+	}
+	for {
+		next, err := w.attempt(ctx)
+		if err != nil || next == over {
+			return err
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if next == needChanges {
+			if w.changes, err = w.run.lockChanges(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// attempt counts the root once:
+//
+//  1. its members by the list, without a lock;
+//  2. the freeze: the locks of the users concerned and of all members' indexes, shared;
+//  3. under these, the members anew: if they differ, again;
+//  4. what each uses, and which root its header names. Wrong headers are mended without the freeze, and then again;
+//  5. the sum goes into the record, still frozen.
+func (w *work) attempt(ctx context.Context) (verdict, error) {
+	k, dry := w.run.k, w.run.req.DryRun
+	// The same roots decide all of an attempt before the freeze; those under it are looked at anew.
+	before, err := k.family(ctx, w.root, w.run.isSelected)
+	if err != nil {
+		return over, err
+	}
+	z := &freezer{k: k, root: w.root, looking: dry}
+	held, err := z.freeze(ctx, before)
+	if err != nil {
+		return over, err
+	}
+	defer held.release()
+	seen, unread := k.roots.Get(ctx, w.root)
+	if errors.Is(unread, ErrNotFound) {
+		return over, unread
+	}
+	f, err := k.family(ctx, w.root, w.run.isSelected)
+	if err != nil {
+		return over, err
+	}
+	if !f.same(before) {
+		return again, nil
+	}
+	t, err := w.count(ctx, held)
+	if err != nil {
+		return over, err
+	}
+	w.note(t, f)
+	all := append(t.wrong, w.strays(f)...)
+	if todo := w.toMend(all); len(todo) > 0 && !dry {
+		if w.changes == nil {
+			return needChanges, nil
+		}
+		held.release()
+		return again, w.mendAll(ctx, todo)
+	}
+	if dry {
+		w.plan(all)
+	}
+	if unread != nil {
+		w.out.After = t.sum
+		return over, unread
+	}
+	switch err := w.publish(ctx, seen, t, f); {
+	case errors.Is(err, errScanning):
+		return needChanges, nil
+	case errors.Is(err, errUnsteady):
+		w.unsteady++
+		return again, nil
+	default:
+		return over, err
+	}
+}
+
+// note has the outcome say what this attempt found.
+func (w *work) note(t *tally, f *family) {
+	o := &w.out
+	o.Count, o.Members = t.count, t.members
+	o.Incomplete = len(t.missing)+len(f.unreadable) > 0
+	o.Orphan = t.count == 0 && !o.Incomplete
+	w.found = append(append(append(w.found[:0], t.missing...), f.unreadable...), t.odd...)
+	if f.damage != nil {
+		w.run.damaged(f.damage)
+	}
+}
+
+// plan is what a dry run says of headers.
+func (w *work) plan(all []wrong) {
+	for _, one := range all {
+		w.out.Headers = append(w.out.Headers, one.fix)
+		w.run.moved(w.root, &one.fix)
+	}
+}
