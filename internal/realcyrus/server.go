@@ -57,7 +57,7 @@ func StartServerOn(t testing.TB, store *Store) *Server {
 					t.Error(err)
 				}
 				if t.Failed() {
-					t.Logf("the server's log:\n%s", s.Log())
+					t.Logf("the server's log:\n%s", s.lastWords())
 				}
 			})
 			return s

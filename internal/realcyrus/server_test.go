@@ -35,7 +35,7 @@ func TestServer(t *testing.T) {
 			if left := s.Processes(); len(left) != 0 {
 				t.Errorf("processes %v are left", left)
 			}
-			if log := s.Log(); HaveOracle(t) && !strings.Contains(log, "login: ") {
+			if log := strings.Join(s.Log(), "\n"); HaveOracle(t) && strings.Count(log, ": login: ") < 2 {
 				t.Errorf("the server's log does not have the logins:\n%s", log)
 			}
 			checkStopped(t, s.Store, engine)

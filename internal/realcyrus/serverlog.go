@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -40,16 +41,37 @@ func (s *Server) keepLog(cmd *exec.Cmd) error {
 	return nil
 }
 
-// logLines is how much of its messages is shown when a test fails.
-const logLines = 200
-
-// Log returns the last messages of the server: what explains the answers that a client cannot understand, such as
-// "System I/O error". It is empty where they could not be kept.
-func (s *Server) Log() string {
+// Log returns the messages of the server, debugging left out: what explains the answers that a client cannot understand,
+// such as "System I/O error". A line is the time, the program, its process and the priority, as of syslog, and the message.
+// There are none where they could not be kept.
+func (s *Server) Log() (lines []string) {
 	text, err := os.ReadFile(s.logPath())
 	if err != nil {
-		return s.log.String()
+		return nil
 	}
-	lines := strings.SplitAfter(string(text), "\n")
-	return s.log.String() + strings.Join(lines[max(0, len(lines)-logLines):], "")
+	for line := range strings.Lines(string(text)) {
+		// No idled runs here, and every change tells so.
+		if !strings.Contains(line, "IDLE: error sending message") {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return lines
 }
+
+// logLines is how many of its messages are shown when a test fails, beside those that are warnings and worse.
+const logLines = 100
+
+// lastWords is what is shown of a server's messages when a test fails.
+func (s *Server) lastWords() string {
+	all := s.Log()
+	var shown []string
+	for i, line := range all {
+		if i >= len(all)-logLines || grave.MatchString(line) {
+			shown = append(shown, line)
+		}
+	}
+	return s.log.String() + strings.Join(shown, "\n")
+}
+
+// grave is a message of a priority above "notice".
+var grave = regexp.MustCompile(`^\S+ \S+ [0-4]: `)
