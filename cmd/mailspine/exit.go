@@ -11,6 +11,7 @@ import (
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/message"
 	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/quota"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -100,10 +101,11 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.Is(err, index.ErrOverQuota):
 		return exitQuota
-	case errors.Is(err, skiplist.ErrDamaged), errors.Is(err, index.ErrDamaged), errors.Is(err, index.ErrNotHeader):
+	case errors.Is(err, skiplist.ErrDamaged), errors.Is(err, index.ErrDamaged), errors.Is(err, index.ErrNotHeader),
+		errors.Is(err, quota.ErrDamaged), errors.Is(err, quota.ErrEmpty), errors.Is(err, quota.ErrMisplaced):
 		return exitDamage
-	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, index.ErrNotFound), errors.Is(err, message.ErrEmpty),
-		errors.Is(err, errNUL):
+	case errors.Is(err, skiplist.ErrNotFound), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, index.ErrNotFound), errors.Is(err, quota.ErrNotFound),
+		errors.Is(err, message.ErrEmpty), errors.Is(err, errNUL):
 		return exitNo
 	}
 	return exitFailed

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -22,8 +23,12 @@ const patience = time.Second
 func program() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() { time.AfterFunc(patience, stop) })
-	return run(ctx, os.Args[1:], streams{
+	s := streams{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		outTerminal: term.IsTerminal(int(os.Stdout.Fd())), errTerminal: term.IsTerminal(int(os.Stderr.Fd())),
-	})
+	}
+	if filepath.Base(os.Args[0]) == linkName {
+		return runLink(ctx, os.Args[0], os.Args[1:], s)
+	}
+	return run(ctx, os.Args[1:], s)
 }

@@ -55,7 +55,7 @@ func newRoot(s streams) *cobra.Command {
 	p.Bool("json", false, "the same as --output json")
 	p.BoolP("quiet", "q", false, "say nothing when all goes well; results that were asked for are printed")
 	p.BoolP("verbose", "v", false, "say on standard error what is done, and as which user")
-	root.AddCommand(newDB(s), newMailbox(s), newIndex(s), newCache(s), newHeader(s), newMessage(s), newLocate(s), newRecover(s), newConfig(s), newVersion(), newDemo(s))
+	root.AddCommand(newDB(s), newMailbox(s), newIndex(s), newCache(s), newHeader(s), newMessage(s), newQuota(s), newLocate(s), newRecover(s), newConfig(s), newVersion(), newDemo(s))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

@@ -17,9 +17,9 @@ import (
 	"github.com/mailspine/mailspine/internal/realcyrus"
 )
 
-// TestMain lets the scripts, and the tests that need a process of its own, run this test binary as mailspine.
+// TestMain lets the scripts, and the tests that need a process of its own, run this test binary as mailspine, and as quota.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mailspine": func() { os.Exit(program()) }})
+	testscript.Main(m, map[string]func(){"mailspine": func() { os.Exit(program()) }, linkName: func() { os.Exit(program()) }})
 }
 
 // TestScripts runs the scripts in testdata/script. Beside the commands of testscript they have:

@@ -54,20 +54,25 @@ func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err err
 	if err := notEmpty(cmd, "config", "list", "as"); err != nil {
 		return nil, err
 	}
+	var logger *slog.Logger
+	if verbose, _ := cmd.Flags().GetBool("verbose"); verbose {
+		logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	}
+	return st, f.configure(st, logger)
+}
+
+// configure reads the configuration and becomes who it has to be, before anything of the store is opened.
+func (f *storeFlags) configure(st *store, logger *slog.Logger) (err error) {
 	if st.config, err = imapdconf.Read(vfs.OS(), f.config).Config("mailspine"); err != nil {
 		advice := "mailspine config check -C " + f.config + " shows all that is wrong with it"
 		var problem *imapdconf.Problem
 		if errors.As(err, &problem) && problem.Code == imapdconf.FileUnreadable {
 			advice = "name the imapd.conf of the store with -C, and run it as a user who may read that"
 		}
-		return nil, &advisedError{fmt.Errorf("read the configuration: %w", err), advice}
-	}
-	var logger *slog.Logger
-	if verbose, _ := cmd.Flags().GetBool("verbose"); verbose {
-		logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+		return &advisedError{fmt.Errorf("read the configuration: %w", err), advice}
 	}
 	if st.as, err = becomeOwner(f.as, st.config.ConfigDirectory(), logger); err != nil {
-		return nil, err
+		return err
 	}
 	// What is made in the store is as private as what the server makes, whatever the shell takes away.
 	owner.Umask(st.config.Umask())
@@ -76,11 +81,11 @@ func (f *storeFlags) newStore(cmd *cobra.Command, s streams) (st *store, err err
 		st.path, st.fileGiven = f.file, true
 	}
 	st.opts.DB.Logger = logger
-	if s.errTerminal {
-		st.line = progress.New(s.err, s.now)
+	if st.streams.errTerminal {
+		st.line = progress.New(st.streams.err, st.streams.now)
 		st.opts.DB.Progress = st.line.Report
 	}
-	return st, nil
+	return nil
 }
 
 // notEmpty refuses flags that are given without a value, as a script does whose variable is empty: they would pass for flags

@@ -22,6 +22,8 @@ type Line struct {
 	start time.Time
 	last  time.Time
 	shown bool
+	// unit is what done and total count, if the line tells how fast it goes.
+	unit string
 }
 
 // New makes a line on w, which must be a terminal. now is the clock, nil for the system's.
@@ -30,6 +32,16 @@ func New(w io.Writer, now func() time.Time) *Line {
 		now = time.Now
 	}
 	return &Line{w: w, now: now, start: now()}
+}
+
+// Rate has the line also tell how many of unit are done a second, and how long the rest will take.
+func (l *Line) Rate(unit string) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unit = unit
 }
 
 // Report notes that so much of the work is done. It may be called often.
@@ -56,7 +68,20 @@ func (l *Line) Report(doing string, done, total int64) {
 			bar[i] = '='
 		}
 	}
-	fmt.Fprintf(l.w, "\r\x1b[K%s [%s] %3d %%", doing, bar, percent)
+	fmt.Fprintf(l.w, "\r\x1b[K%s [%s] %3d %%%s", doing, bar, percent, l.pace(now.Sub(l.start), done, total))
+}
+
+// pace tells how fast it goes and how long it will take, once that can be told.
+func (l *Line) pace(took time.Duration, done, total int64) string {
+	if l.unit == "" || done <= 0 || took <= 0 {
+		return ""
+	}
+	text := fmt.Sprintf(", %d %s/s", int64(float64(done)/took.Seconds()), l.unit)
+	if done < total {
+		left := time.Duration(float64(took) / float64(done) * float64(total-done))
+		text += fmt.Sprintf(", %v left", max(left.Round(time.Second), time.Second))
+	}
+	return text
 }
 
 // Clear removes the line, so that other text can be printed.

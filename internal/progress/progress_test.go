@@ -30,9 +30,32 @@ func TestLine(t *testing.T) {
 	require.Equal(t, 3, strings.Count(out.String(), "\r\x1b[K"))
 }
 
+func TestRate(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(0, 0)
+	for _, c := range []struct {
+		done, total int64
+		want        string
+	}{
+		{0, 4000, "  0 %"},
+		{1000, 4000, " 25 %, 500 mailboxes/s, 6s left"},
+		{3999, 4000, " 99 %, 1999 mailboxes/s, 1s left"},
+		{4000, 4000, "100 %, 2000 mailboxes/s"},
+		{7, 0, "100 %, 3 mailboxes/s"},
+	} {
+		out.Reset()
+		l := progress.New(&out, func() time.Time { return now })
+		l.Rate("mailboxes")
+		now = now.Add(2 * time.Second)
+		l.Report("counting", c.done, c.total)
+		require.True(t, strings.HasSuffix(out.String(), "] "+c.want), "%q", out.String())
+	}
+}
+
 func TestNoTerminal(t *testing.T) {
 	var l *progress.Line
 	l.Report("reading", 1, 2)
+	l.Rate("records")
 	l.Clear()
 	(&progress.Line{}).Report("reading", 1, 2)
 }

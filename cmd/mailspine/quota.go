@@ -1,0 +1,255 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mailspine/mailspine/quota"
+)
+
+// quotaFlags are the flags of mailspine quota.
+type quotaFlags struct {
+	storeFlags
+	users, cyrusJSON bool
+	domain           string
+}
+
+func newQuota(s streams) *cobra.Command {
+	var f quotaFlags
+	var hook bool
+	c := &cobra.Command{
+		Use:   "quota [ROOT...]",
+		Short: "Print the quota roots of a Cyrus store",
+		Long: "Print how much may be used and is used in the quota roots of a Cyrus store, all of them or those named with all below\n" +
+			"them, in the lines of Cyrus's quota. A ROOT has the name of a mailbox; \"@DOMAIN\" is that of a whole domain. Nothing is\n" +
+			"waited for and nothing is changed. Called through a link with the name quota it is Cyrus's program, by its\n" +
+			"arguments, its output and its exit codes.",
+		Example: "  mailspine quota -C /etc/imapd.conf user.alice",
+		Args:    cobra.ArbitraryArgs,
+	}
+	f.add(c.PersistentFlags())
+	f.selecting(c)
+	c.Flags().BoolVarP(&f.cyrusJSON, "cyrus-json", "J", false, "print the JSON of Cyrus's quota, in which no limit and a limit of 0 look alike")
+	c.Flags().BoolVarP(&hook, "quota-sync", "Z", false, "a hook of Cyrus's tests; it does nothing here")
+	c.Flags().Lookup("quota-sync").Hidden = true
+	f.storeCommand(s, c, quotaExits("there is no such quota root"), func(st *store, args []string) error {
+		q, err := f.newQuotaRun(c, st, args)
+		if err != nil {
+			return err
+		}
+		return q.report()
+	})
+	c.AddCommand(f.getCommand(s))
+	return c
+}
+
+// selecting adds the flags that choose roots.
+func (f *quotaFlags) selecting(c *cobra.Command) {
+	c.Flags().BoolVarP(&f.users, "userids", "u", false, "the arguments are users: the roots at and below their mailboxes")
+	c.Flags().StringVarP(&f.domain, "domain", "d", "", "the roots of this domain, in which the arguments are")
+}
+
+// quotaExits are the codes of a command that reads quota roots.
+func quotaExits(no string) map[int]string {
+	return map[int]string{
+		exitNo:     no,
+		exitDamage: "a quota root cannot be read; the others are printed",
+		exitFailed: "the quota roots or the configuration cannot be read",
+	}
+}
+
+// quotaRun is one run of a command on quota roots.
+type quotaRun struct {
+	st        *store
+	set       rootSet
+	cyrusJSON bool
+}
+
+func (f *quotaFlags) newQuotaRun(c *cobra.Command, st *store, args []string) (*quotaRun, error) {
+	if f.cyrusJSON && st.out.format == "jsonl" {
+		return nil, usageError("-J is another form than --output jsonl: give one of them")
+	}
+	if err := notEmpty(c, "domain"); err != nil {
+		return nil, err
+	}
+	set, err := st.selectRoots(args, f.users, f.domain)
+	return &quotaRun{st, set, f.cyrusJSON}, err
+}
+
+// openRoots opens the quota roots of a store.
+func (st *store) openRoots(readOnly bool) (*quota.Roots, error) {
+	return quota.OpenRoots(st.ctx, st.config, quota.Options{Logger: st.opts.DB.Logger, ReadOnly: readOnly})
+}
+
+// report prints the roots that are meant. One that cannot be read does not hide the others.
+func (q *quotaRun) report() (err error) {
+	roots, err := q.st.openRoots(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, roots.Close()) }()
+	p := q.st.newRootPrinter(q.cyrusJSON)
+	found := make([]bool, len(q.set.tests))
+	for root, err := range roots.All(q.st.ctx) {
+		if err != nil {
+			return p.end(err)
+		}
+		if q.set.has(root.Name, found) {
+			if err := p.add(root); err != nil {
+				return p.end(err)
+			}
+		}
+	}
+	return p.end(q.missing(roots, found))
+}
+
+// missing is an error for the arguments for which there is no root, with the root that counts for the first of them.
+func (q *quotaRun) missing(roots *quota.Roots, found []bool) (err error) {
+	missing := q.set.missing(found)
+	for _, arg := range missing {
+		err = errors.Join(err, fmt.Errorf("%s: %w", arg, quota.ErrNotFound))
+	}
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitNo, &advisedError{err, q.st.rootAdvice(roots, missing[0])}}
+}
+
+// rootAdvice says which root counts for what is no root itself.
+func (st *store) rootAdvice(roots *quota.Roots, arg string) string {
+	if name, err := st.rootName(arg); err == nil {
+		if owner, err := roots.Owner(st.ctx, name); err == nil && owner != "" {
+			return fmt.Sprintf("the quota root of %s is %s", shellWord(arg), shellWord(st.showRoot(owner)))
+		}
+	}
+	if advice := nameAdvice(st.admin(), arg); advice != "" {
+		return advice
+	}
+	return "mailspine quota prints the roots that there are"
+}
+
+// rootPrinter prints quota roots one after the other.
+type rootPrinter struct {
+	st    *store
+	cyrus *cyrusJSON
+	list  *list
+	// damage is why some were not printed.
+	damage error
+}
+
+func (st *store) newRootPrinter(asCyrus bool) *rootPrinter {
+	p := &rootPrinter{st: st}
+	if asCyrus {
+		p.cyrus = newCyrusJSON(st.out.w)
+	} else {
+		p.list = newList(st.out)
+	}
+	return p
+}
+
+func (p *rootPrinter) add(root quota.Root) error {
+	if root.Err != nil {
+		p.damage = errors.Join(p.damage, p.st.rootProblem(root.Err))
+	}
+	name := p.st.showRoot(root.Name)
+	switch {
+	case p.cyrus != nil && root.Err == nil:
+		return p.cyrus.add(name, &root.Record)
+	case !p.st.out.text() && p.cyrus == nil:
+		return p.list.add(newRootJSON(name, root))
+	case root.Err == nil:
+		p.header()
+		p.list.n++
+		_, err := p.list.w.Write(appendQuota(nil, name, &root.Record))
+		return err
+	}
+	return nil
+}
+
+// header prints the first line of the report, once.
+func (p *rootPrinter) header() {
+	if p.list.n == 0 {
+		p.list.w.WriteString(quotaHeader)
+	}
+}
+
+// end completes the output after err. Where nothing was found there is none.
+func (p *rootPrinter) end(err error) error {
+	if p.list != nil && p.st.out.text() && err == nil {
+		p.header()
+	}
+	if p.damage != nil {
+		err = &exitError{exitDamage, errors.Join(p.damage, err)}
+	}
+	switch {
+	case p.cyrus != nil && (err == nil || p.cyrus.n > 0):
+		return errors.Join(err, p.cyrus.end())
+	case p.cyrus != nil:
+		return err
+	}
+	return p.list.end(err)
+}
+
+func newRootJSON(name string, root quota.Root) (j rootJSON) {
+	j.Root, j.RootBase64 = jsonBytes([]byte(name))
+	if root.Err == nil {
+		j.Resources = resourcesJSON(root.Record.Used, root.Record.Limits)
+		return j
+	}
+	j.Problem = root.Err.Error()
+	var at *quota.RootError
+	if errors.As(root.Err, &at) {
+		j.Path = at.Path
+	}
+	return j
+}
+
+// rootProblem adds to the error of a root that cannot be read what mends it.
+func (st *store) rootProblem(err error) error {
+	var at *quota.RootError
+	if !errors.As(err, &at) {
+		return err
+	}
+	root := shellWord(st.showRoot(at.Root))
+	switch {
+	case errors.Is(err, quota.ErrMisplaced):
+		return fmt.Errorf("%w (move the file to where the root is looked for, or away)", err)
+	case errors.Is(err, quota.ErrDamaged), errors.Is(err, quota.ErrEmpty):
+		return fmt.Errorf("%w (mailspine quota set %s STORAGE=... with the limits it should have makes it anew)", err, root)
+	}
+	return err
+}
+
+func (f *quotaFlags) getCommand(s streams) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "get ROOT...",
+		Short: "Print quota roots, these alone, or which root counts for a mailbox",
+		Args:  cobra.MinimumNArgs(1),
+	}
+	return f.storeCommand(s, c, quotaExits("a ROOT is no quota root; the message names the one that counts for it"), func(st *store, args []string) (err error) {
+		names, err := st.rootNames(args)
+		if err != nil {
+			return err
+		}
+		roots, err := st.openRoots(true)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, roots.Close()) }()
+		var no error
+		p := st.newRootPrinter(false)
+		for i, name := range names {
+			rec, err := roots.Get(st.ctx, name)
+			if errors.Is(err, quota.ErrNotFound) {
+				no = errors.Join(no, &advisedError{fmt.Errorf("%s: %w", args[i], quota.ErrNotFound), st.rootAdvice(roots, args[i])})
+				continue
+			}
+			if err := p.add(quota.Root{Name: name, Record: rec, Err: err}); err != nil {
+				return p.end(err)
+			}
+		}
+		return p.end(no)
+	})
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/mailspine/mailspine/internal/imapdconf"
+	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/quota"
+	"github.com/mailspine/mailspine/skiplist"
+)
+
+// linkName is the name of Cyrus's program. Called by it, through a link, this program behaves as that one.
+const linkName = "quota"
+
+// The exit codes of Cyrus's quota.
+const (
+	linkUsageCode  = 64 // EX_USAGE
+	linkSoftware   = 70 // EX_SOFTWARE: whatever has no other code
+	linkIO         = 74 // EX_IOERR
+	linkNoDatabase = 75 // EX_TEMPFAIL: a database cannot be opened
+	linkConfig     = 78 // EX_CONFIG
+)
+
+// link is one run as Cyrus's quota.
+type link struct {
+	st   *store
+	args linkArgs
+	// specs are what the arguments mean, each with the roots that it selects.
+	specs []linkSpec
+	// code is the exit code so far.
+	code int
+}
+
+// linkSpec is a prefix of internal names, or a user.
+type linkSpec struct {
+	prefix string
+	user   string
+	roots  []quota.Root
+}
+
+// runLink is the program under the name of Cyrus's quota; it returns the exit code. What it does not take over are the cases
+// in which that loses something: see docs/operations.md.
+func runLink(ctx context.Context, program string, args []string, s streams) int {
+	a, err := parseLinkArgs(args)
+	if err != nil {
+		fmt.Fprintf(s.err, "%s: %v\n%s\n", program, err, linkUsage)
+		return linkUsageCode
+	}
+	l := &link{args: a, st: &store{ctx: ctx, streams: s, out: output{w: s.out, format: "text", quiet: a.quiet}}}
+	f := storeFlags{config: defaultConfig}
+	if a.config != "" {
+		f.config = a.config
+	}
+	if err := f.configure(l.st, nil); err != nil {
+		fmt.Fprintln(s.err, "fatal error:", err)
+		return l.failed(err)
+	}
+	l.readSpecs()
+	if err := l.run(); err != nil {
+		l.st.line.Clear()
+		fmt.Fprintln(s.err, "fatal error:", err)
+		l.code = max(l.code, l.failed(err))
+	}
+	return l.code
+}
+
+// failed is the exit code of an error.
+func (l *link) failed(err error) int {
+	var config *imapdconf.Problem
+	switch {
+	case l.st.ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &config):
+		return linkConfig
+	case errors.Is(err, skiplist.ErrNotDatabase), errors.Is(err, skiplist.ErrNotFound):
+		return linkNoDatabase
+	case isClass(err):
+		return linkSoftware
+	}
+	return linkIO
+}
+
+// isClass tells an error about what is in a file from one of the system.
+func isClass(err error) bool {
+	for _, class := range []error{
+		quota.ErrNotFound, quota.ErrEmpty, quota.ErrDamaged, quota.ErrMisplaced, quota.ErrName, quota.ErrUnsupported, skiplist.ErrDamaged,
+	} {
+		if errors.Is(err, class) {
+			return true
+		}
+	}
+	return false
+}
+
+// readSpecs reads the arguments as Cyrus does: without one it is everything, of the domain if there is one.
+func (l *link) readSpecs() {
+	domain := ""
+	if l.args.domain != "" {
+		domain = l.args.domain + domainMark
+	}
+	for _, arg := range l.args.specs {
+		if l.args.userIDs {
+			l.specs = append(l.specs, linkSpec{user: arg})
+		} else {
+			l.specs = append(l.specs, linkSpec{prefix: domain + l.st.linkPrefix(arg)})
+		}
+	}
+	if len(l.specs) == 0 {
+		l.specs = []linkSpec{{prefix: domain}}
+	}
+}
+
+// linkPrefix is the internal name that Cyrus makes of an argument, of which all that begins with it is meant. What is not a
+// name means everything.
+func (st *store) linkPrefix(arg string) string {
+	ns := st.admin()
+	domain := ""
+	if i := strings.LastIndexByte(arg, '@'); i >= 0 && ns.VirtDomains {
+		if arg[i+1:] != ns.DefaultDomain {
+			domain = arg[i+1:] + domainMark
+		}
+		arg = arg[:i]
+	}
+	name, err := ns.Parse(arg)
+	if err != nil {
+		return domain
+	}
+	return domain + name.String()
+}
+
+// selects tells whether the roots of a spec include one.
+func (s *linkSpec) selects(ns mboxdb.Namespace, root string) bool {
+	if s.user == "" {
+		return strings.HasPrefix(root, s.prefix)
+	}
+	name := mboxdb.InternalName(root)
+	_, deleted := name.Deleted(ns)
+	return !deleted && name.User(ns) == s.user
+}
+
+func (l *link) run() error {
+	if l.args.quiet && l.args.fix {
+		return nil
+	}
+	return l.report()
+}
+
+// complain says that a root cannot be read, in the words of Cyrus. One that is empty does not exist for it.
+func (l *link) complain(root quota.Root) {
+	if errors.Is(root.Err, quota.ErrEmpty) {
+		return
+	}
+	l.st.line.Clear()
+	fmt.Fprintf(l.st.streams.err, "failed reading quota record for '%s': %v\n", root.Name, root.Err)
+	l.code = max(l.code, l.failed(root.Err))
+}
+
+// report prints the roots of all specs, in the order of these; one that two of them select is there twice. A root that cannot
+// be read does not hide the others.
+func (l *link) report() (err error) {
+	roots, err := l.st.openRoots(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, roots.Close()) }()
+	ns := l.st.admin()
+	for root, err := range roots.All(l.st.ctx) {
+		if err != nil {
+			return err
+		}
+		wanted := false
+		for i := range l.specs {
+			s := &l.specs[i]
+			if !s.selects(ns, root.Name) {
+				continue
+			}
+			wanted = true
+			if root.Err == nil {
+				s.roots = append(s.roots, root)
+			}
+		}
+		if wanted && root.Err != nil {
+			l.complain(root)
+		}
+	}
+	return l.print(l.st.streams.out)
+}
+
+func (l *link) print(out io.Writer) error {
+	if l.args.json {
+		c := newCyrusJSON(out)
+		for _, s := range l.specs {
+			for _, root := range s.roots {
+				if name, ok := l.st.linkRoot(root.Name); ok {
+					if err := c.add(name, &root.Record); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return c.end()
+	}
+	w := newList(output{w: out, format: "text"}).w
+	w.WriteString(quotaHeader)
+	for _, s := range l.specs {
+		for _, root := range s.roots {
+			name, ok := l.st.linkRoot(root.Name)
+			if !ok {
+				name = "(null)" // what the C library makes of no name
+			}
+			if _, err := w.Write(appendQuota(nil, name, &root.Record)); err != nil {
+				return err
+			}
+		}
+	}
+	return w.Flush()
+}
+
+// linkRoot is the name of a root as Cyrus prints it; there is none for the root of a domain.
+func (st *store) linkRoot(root string) (string, bool) {
+	return st.admin().External(mboxdb.InternalName(root))
+}
