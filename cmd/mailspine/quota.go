@@ -18,26 +18,45 @@ type quotaFlags struct {
 
 func newQuota(s streams) *cobra.Command {
 	var f quotaFlags
-	var hook bool
+	var count countFlags
+	var fix, hook bool
 	c := &cobra.Command{
 		Use:   "quota [ROOT...]",
-		Short: "Print the quota roots of a Cyrus store",
+		Short: "Print the quota roots of a Cyrus store; with -f count them anew and mend them; writes",
 		Long: "Print how much may be used and is used in the quota roots of a Cyrus store, all of them or those named with all below\n" +
 			"them, in the lines of Cyrus's quota. A ROOT has the name of a mailbox; \"@DOMAIN\" is that of a whole domain. Nothing is\n" +
-			"waited for and nothing is changed. Called through a link with the name quota it is Cyrus's program, by its\n" +
-			"arguments, its output and its exit codes.",
-		Example: "  mailspine quota -C /etc/imapd.conf user.alice",
+			"waited for and nothing is changed, unless -f is given.\n\n" +
+			"With -f what the mailboxes use is counted first, each mailbox once, in the root that its name decides, beside a running\n" +
+			"server; usage and the roots in the headers of mailboxes are put right, and what changes is said on standard error in\n" +
+			"the lines of Cyrus. No root and no limit is ever removed. Every change is noted beforehand: see \"mailspine quota undo\".\n\n" +
+			"Called through a link with the name quota it is Cyrus's program, by its arguments, its output and its exit codes.",
+		Example: "  mailspine quota -C /etc/imapd.conf user.alice\n  mailspine quota -f -n -C /etc/imapd.conf\n  mailspine quota -f --explain -C /etc/imapd.conf user.alice",
 		Args:    cobra.ArbitraryArgs,
 	}
 	f.add(c.PersistentFlags())
 	f.selecting(c)
-	c.Flags().BoolVarP(&f.cyrusJSON, "cyrus-json", "J", false, "print the JSON of Cyrus's quota, in which no limit and a limit of 0 look alike")
-	c.Flags().BoolVarP(&hook, "quota-sync", "Z", false, "a hook of Cyrus's tests; it does nothing here")
-	c.Flags().Lookup("quota-sync").Hidden = true
-	f.storeCommand(s, c, quotaExits("there is no such quota root"), func(st *store, args []string) error {
+	p := c.Flags()
+	p.BoolVarP(&f.cyrusJSON, "cyrus-json", "J", false, "print the JSON of Cyrus's quota, in which no limit and a limit of 0 look alike")
+	p.BoolVarP(&fix, "fix", "f", false, "count what the mailboxes use, and mend what is wrong; with -q print no report")
+	p.BoolVarP(&count.dry, "dry-run", "n", false, "with -f: say what would be mended, and write nothing")
+	p.BoolVar(&count.dry, "report-only", false, "the same as --dry-run")
+	count.add(c)
+	p.BoolVar(&count.zero, "zero-orphans", false, "with -f: set the usage of roots that no mailbox counts for to nothing")
+	p.BoolVar(&count.allowDamaged, "allow-damaged", false, "with -f: lower usage also where the mailbox list is damaged, though mailboxes may be missing")
+	p.BoolVarP(&hook, "quota-sync", "Z", false, "a hook of Cyrus's tests; it does nothing here")
+	p.Lookup("report-only").Hidden, p.Lookup("quota-sync").Hidden = true, true
+	f.storeCommand(s, c, fixExits(), func(st *store, args []string) error {
 		q, err := f.newQuotaRun(c, st, args)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case fix:
+			return q.fix(&count)
+		}
+		for _, name := range []string{"deep", "explain", "jobs", "zero-orphans", "allow-damaged"} {
+			if c.Flags().Changed(name) {
+				return usageError("--%s goes with -f, or with mailspine quota check", name)
+			}
 		}
 		return q.report()
 	})
@@ -57,6 +76,15 @@ func quotaExits(no string) map[int]string {
 		exitNo:     no,
 		exitDamage: "a quota root cannot be read; the others are printed",
 		exitFailed: "the quota roots or the configuration cannot be read",
+	}
+}
+
+// fixExits are the codes of mailspine quota.
+func fixExits() map[int]string {
+	return map[int]string{
+		exitNo:     "there is no such quota root; or with -f something is wrong that it does not mend, or with -n would mend",
+		exitDamage: "a quota root, a mailbox or the mailbox list cannot be read; the other roots are printed and mended",
+		exitFailed: "the quota roots cannot be read, or one could not be written: it has the usage of before",
 	}
 }
 

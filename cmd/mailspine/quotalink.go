@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"strings"
 
+	"github.com/mailspine/mailspine/internal/finding"
 	"github.com/mailspine/mailspine/internal/imapdconf"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/quota"
@@ -143,10 +146,88 @@ func (s *linkSpec) selects(ns mboxdb.Namespace, root string) bool {
 }
 
 func (l *link) run() error {
-	if l.args.quiet && l.args.fix {
-		return nil
+	if l.args.fix {
+		if err := l.fix(); err != nil || l.args.quiet {
+			return err
+		}
 	}
 	return l.report()
+}
+
+// fix counts the roots of all specs, each once, and says what was wrong in the order of Cyrus: headers, then usage.
+func (l *link) fix() (err error) {
+	st := l.st
+	k, done, err := st.openKeeper(l.args.dry)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	req := quota.Recalculation{DryRun: l.args.dry, Jobs: runtime.GOMAXPROCS(0)}
+	for _, s := range l.specs {
+		if s.user != "" {
+			req.Users = append(req.Users, s.user)
+		} else {
+			req.Prefixes = append(req.Prefixes, s.prefix)
+		}
+	}
+	if slices.Contains(req.Prefixes, "") {
+		req.Prefixes, req.Users = nil, nil
+	}
+	if st.line != nil {
+		st.line.Rate("roots")
+		req.Progress = st.line.Report
+	}
+	var outcomes []quota.Outcome
+	req.Each = func(o quota.Outcome) {
+		if o.Changed || o.Err != nil || len(o.Headers)+len(o.Problems) > 0 {
+			outcomes = append(outcomes, o)
+		}
+	}
+	report, err := k.Recalculate(st.ctx, req)
+	st.line.Clear()
+	if report != nil {
+		l.say(outcomes, report)
+	}
+	return err
+}
+
+// say prints what a recalculation has changed, and what it could not do.
+func (l *link) say(outcomes []quota.Outcome, report *quota.Report) {
+	w := l.st.streams.err
+	headers := slices.Clone(report.Cleared)
+	for _, o := range outcomes {
+		headers = append(headers, o.Headers...)
+	}
+	slices.SortFunc(headers, func(a, b quota.HeaderFix) int { return strings.Compare(a.Mailbox, b.Mailbox) })
+	for _, h := range headers {
+		printHeaderFix(w, h)
+	}
+	slices.SortStableFunc(outcomes, func(a, b quota.Outcome) int { return strings.Compare(a.Root, b.Root) })
+	for _, o := range outcomes {
+		printUsageFix(w, o)
+	}
+	for _, o := range outcomes {
+		if o.Err != nil {
+			fmt.Fprintf(w, "failed reading quota record for '%s': %v\n", o.Root, o.Err)
+			l.code = max(l.code, l.failed(o.Err))
+		}
+		l.problems(o.Problems)
+	}
+	l.problems(report.Problems)
+	if report.ListDamage != nil {
+		fmt.Fprintf(w, "failed reading the mailbox list: %v\n", report.ListDamage)
+		l.code = max(l.code, linkSoftware)
+	}
+}
+
+// problems prints findings; damage counts as a failure.
+func (l *link) problems(found []finding.Finding) {
+	for _, f := range found {
+		fmt.Fprintln(l.st.streams.err, f)
+		if f.Severity >= finding.Error {
+			l.code = max(l.code, linkSoftware)
+		}
+	}
 }
 
 // complain says that a root cannot be read, in the words of Cyrus. One that is empty does not exist for it.

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,8 +142,8 @@ var (
 	domainOptions = map[string]string{"virtdomains": "userid", "defaultdomain": "def.example"}
 )
 
-// eachQuotaStore runs a test on every kind of store.
-func eachQuotaStore(t *testing.T, test func(t *testing.T, s *quotaStore)) {
+// eachQuotaStore runs a test on every kind of store, with a root for a whole domain or without.
+func eachQuotaStore(t *testing.T, wholeDomain bool, test func(t *testing.T, s *quotaStore)) {
 	for _, c := range []struct {
 		name  string
 		o     realcyrus.Options
@@ -156,8 +158,97 @@ func eachQuotaStore(t *testing.T, test func(t *testing.T, s *quotaStore)) {
 		{"domains, slashes", realcyrus.Options{UnixHS: true, Extra: domainOptions}, domainBoxes, domainRoots},
 		{"domains, twoskip", realcyrus.Options{QuotaDB: "twoskip", Extra: domainOptions}, domainBoxes, domainRoots},
 	} {
-		t.Run(c.name, func(t *testing.T) { test(t, newQuotaStore(t, c.o, c.boxes, c.roots)) })
+		t.Run(c.name, func(t *testing.T) {
+			roots := maps.Clone(c.roots)
+			if !wholeDomain {
+				delete(roots, "a.example!")
+			}
+			test(t, newQuotaStore(t, c.o, c.boxes, roots))
+		})
 	}
+}
+
+// fixLines are command lines that recalculate, of which the real program makes the right thing.
+var fixLines = []string{"-f", "-fq", "-f -J", "-f user.fo", "-f user/foo", "-fu foo", "-f nope", "-f -d a.example"}
+
+// TestQuotaLinkFixes has the real program and ours put the same store right: they say the same and end the same, and what is in
+// the roots and in the headers of the mailboxes is the same then. The root of a domain is left out: Cyrus removes it.
+func TestQuotaLinkFixes(t *testing.T) {
+	realcyrus.NeedPrograms(t)
+	eachQuotaStore(t, false, func(t *testing.T, s *quotaStore) {
+		for _, line := range fixLines {
+			args := strings.Fields(line)
+			their, our := &quotaStore{s.Copy(t), s.link}, &quotaStore{s.Copy(t), s.link}
+			want, got := their.theirs(t, args...), our.ours(t, args...)
+			require.Equal(t, want.Stdout, got.Stdout, "quota %s", line)
+			require.Equal(t, sortedLines(want.Stderr), sortedLines(got.Stderr), "quota %s", line)
+			require.Equal(t, want.Code, got.Code, "quota %s", line)
+			require.Equal(t, their.theirs(t, "-J").Stdout, our.theirs(t, "-J").Stdout, "quota %s", line)
+			again := our.ours(t, args...)
+			require.Empty(t, again.Stderr, "quota %s, once more", line)
+			require.Empty(t, our.theirs(t, append([]string{"-f"}, args...)...).Stderr, "after quota %s nothing is left for the real program", line)
+
+			// A dry run says the same, and changes nothing.
+			dry := &quotaStore{s.Copy(t), s.link}
+			before, err := fingerprint(filepath.Join(dry.Dir, "conf"))
+			require.NoError(t, err)
+			plan := dry.ours(t, append([]string{"-n"}, args...)...)
+			require.Equal(t, got.Stderr, plan.Stderr, "quota -n %s", line)
+			require.Equal(t, got.Code, plan.Code, "quota -n %s", line)
+			after, err := fingerprint(filepath.Join(dry.Dir, "conf"))
+			require.NoError(t, err)
+			require.Equal(t, before, after, "quota -n %s", line)
+		}
+	})
+}
+
+// TestQuotaLinkDefects gives ours command lines of which the real program makes what is wrong: arguments that overlap, the root of
+// a domain, and a mailbox that cannot be opened.
+func TestQuotaLinkDefects(t *testing.T) {
+	realcyrus.NeedPrograms(t)
+	s := newQuotaStore(t, realcyrus.Options{}, quotaBoxes, quotaRoots)
+	right := &quotaStore{s.Copy(t), s.link}
+	right.theirs(t, "-f")
+	want := right.theirs(t, "-J").Stdout
+	for _, line := range []string{"-f user.foo user.foo", "-f user.foobar user.bob", "-f user.bob user.bobby", "-fu foo foo", "-f us user.b"} {
+		our := &quotaStore{s.Copy(t), s.link}
+		require.Zero(t, our.ours(t, strings.Fields(line)...).Code)
+		for _, root := range slices.Sorted(maps.Keys(quotaRoots)) {
+			require.Contains(t, our.ours(t).Stdout, "STORAGE "+root+"\n", "%s: no root is removed", line)
+		}
+		require.Zero(t, our.ours(t, "-f").Code)
+		require.Equal(t, want, our.ours(t, "-J").Stdout, line)
+	}
+
+	// The long names of later releases.
+	our := &quotaStore{s.Copy(t), s.link}
+	require.Equal(t, our.ours(t, "-f", "-n", "-u", "foo"), our.ours(t, "--fix", "--report-only", "--userids", "foo"))
+
+	// One mailbox cannot be opened: its root stays as it is, and all others are put right.
+	path, err := exec.Command("mailspine", "mailbox", "path", "--kind", "index", "-C", our.Conf, "user.foo.sub").Output()
+	require.NoError(t, err)
+	broken := strings.TrimSpace(string(path))
+	require.NoError(t, os.Truncate(broken, 40))
+	out := our.ours(t, "-f")
+	require.Equal(t, linkSoftware, out.Code, out.Stderr)
+	require.Contains(t, out.Stderr, broken)
+	require.Contains(t, out.Stderr, "user.bob: STORAGE usage was 2000, now 1500\n")
+	require.NotContains(t, out.Stderr, "user.foo: STORAGE usage")
+	require.Contains(t, out.Stdout, "  100000        0        0              STORAGE user.foo\n")
+	require.Equal(t, 1+4*len(quotaRoots), strings.Count(out.Stdout, "\n"), "the report is there: %s", out.Stdout)
+
+	domains := newQuotaStore(t, realcyrus.Options{Extra: domainOptions}, append(domainBoxes, quotaBox{"user.new@a.example", 1, 1000}), domainRoots)
+	out = domains.ours(t, "-f", "-d", "a.example")
+	require.Zero(t, out.Code, out.Stderr)
+	require.Contains(t, out.Stderr, "a.example!user.new: quota root (none) --> a.example!\n")
+	require.Contains(t, out.Stderr, "a.example!: STORAGE usage was 2047, now 1000\n")
+	require.Contains(t, out.Stdout, "STORAGE (null)\n")
+}
+
+func sortedLines(text string) []string {
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return lines
 }
 
 // reportLines are command lines, without -f, of which the real program makes the same.
@@ -173,7 +264,7 @@ var reportLines = []string{
 // TestQuotaLinkReports compares the reports with those of the real program, byte for byte, and the exit codes.
 func TestQuotaLinkReports(t *testing.T) {
 	realcyrus.NeedPrograms(t)
-	eachQuotaStore(t, func(t *testing.T, s *quotaStore) {
+	eachQuotaStore(t, true, func(t *testing.T, s *quotaStore) {
 		for _, line := range append(reportLines, "''", "' '") {
 			args := strings.Fields(line)
 			if strings.HasPrefix(line, "'") {

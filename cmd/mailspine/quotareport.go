@@ -128,9 +128,11 @@ type rootJSON struct {
 type resourceJSON struct {
 	Resource string `json:"resource"`
 	Used     int64  `json:"used"`
-	Limit    *int64 `json:"limit,omitempty"`
-	Unit     int64  `json:"unit"`
-	Percent  *int64 `json:"percent,omitempty"`
+	// Was is what was used before it was counted.
+	Was     *int64 `json:"was,omitempty"`
+	Limit   *int64 `json:"limit,omitempty"`
+	Unit    int64  `json:"unit"`
+	Percent *int64 `json:"percent,omitempty"`
 }
 
 func resourcesJSON(used quota.Amounts, limits quota.Limits) (list []resourceJSON) {
