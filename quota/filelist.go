@@ -46,16 +46,14 @@ func (s *files) list(ctx context.Context) ([]listed, error) {
 func (s *files) listDir(ctx context.Context, dir, domain string) (list []listed, err error) {
 	err = s.letters(ctx, dir, func(dir, name string) error {
 		l := listed{root: domain + name, path: filepath.Join(dir, name)}
-		l.misplaced = CheckName(l.root) != nil || s.path(l.root) != l.path
-		if !l.misplaced {
-			of, left, err := s.leftOver(l.root)
-			if err != nil {
-				return err
-			}
-			if left {
-				l.leftOf = of
-			}
+		of, left, err := s.leftOver(l.root, l.path)
+		if err != nil {
+			return err
 		}
+		if left {
+			l.leftOf = of
+		}
+		l.misplaced = !left && (CheckName(l.root) != nil || s.path(l.root) != l.path)
 		list = append(list, l)
 		return nil
 	})

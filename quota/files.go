@@ -148,16 +148,17 @@ func (s *files) has(_ context.Context, root string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, left, err := s.leftOver(root)
+	_, left, err := s.leftOver(root, s.path(root))
 	return err == nil && !left, err
 }
 
-// leftOver tells whether a file that would be that of a root is what a change of another root left behind, and of which: its name
-// ends like that of a new file, and there is the root that it would have been for. (A root that is called so for another reason is
-// lost with the next change of the other, in Cyrus too.)
-func (s *files) leftOver(root string) (of string, left bool, err error) {
+// leftOver tells whether a file with the name of a root is what a change of another root left behind, or is just making, and of
+// which: its name ends like that of a new file, and there is the root that it would have been for. (A root that is called so for
+// another reason is lost with the next change of the other, in Cyrus too.) It lies beside the file of that root, where the root of
+// its own name need not lie.
+func (s *files) leftOver(root, path string) (of string, left bool, err error) {
 	of, named := strings.CutSuffix(root, ".NEW")
-	if !named || CheckName(of) != nil || s.path(of)+".NEW" != s.path(root) {
+	if !named || CheckName(of) != nil || s.path(of)+".NEW" != path {
 		return "", false, nil
 	}
 	_, err = s.fs.Stat(s.path(of))
@@ -180,7 +181,7 @@ func (s *files) lock(ctx context.Context, root string) (vfs.File, error) {
 }
 
 func (s *files) change(ctx context.Context, root string, _ bool, edit edit) error {
-	if _, left, err := s.leftOver(root); err != nil || left {
+	if _, left, err := s.leftOver(root, s.path(root)); err != nil || left {
 		return errors.Join(err, notFoundIf(left))
 	}
 	f, err := s.lock(ctx, root)
@@ -299,7 +300,7 @@ func (s *files) create(ctx context.Context, root string, edit edit) error {
 // mayCreate refuses a root whose new file would have the name of another root, and the other way round: the next change of the one
 // would be the end of the other.
 func (s *files) mayCreate(root string) error {
-	if of, left, err := s.leftOver(root); err != nil || left {
+	if of, left, err := s.leftOver(root, s.path(root)); err != nil || left {
 		return errors.Join(err, fmt.Errorf("the file would be taken for one that a change of %q left behind: %w", of, ErrName))
 	}
 	if _, err := s.fs.Stat(s.path(root)); err == nil || !absent(err) {
@@ -370,7 +371,7 @@ func (s *files) takeBack(path string, cause error) error {
 //	unlink NAME                             COMMIT POINT: no root
 //	sync the directory                      no root, also after a crash
 func (s *files) remove(ctx context.Context, root string) error {
-	if _, left, err := s.leftOver(root); err != nil || left {
+	if _, left, err := s.leftOver(root, s.path(root)); err != nil || left {
 		return errors.Join(err, notFoundIf(left))
 	}
 	f, err := s.lock(ctx, root)

@@ -172,14 +172,29 @@ func (r *run) choose(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if r.full || r.meant(root.Name) {
-				r.selected = append(r.selected, root.Name)
+			if !r.full && !r.meant(root.Name) {
+				continue
 			}
+			if errors.Is(root.Err, ErrMisplaced) {
+				r.misplaced(root)
+				continue
+			}
+			r.selected = append(r.selected, root.Name)
 		}
 	}
 	slices.Sort(r.selected)
 	r.selected = slices.Compact(r.selected)
 	return nil
+}
+
+// misplaced reports a file that is no root, as nobody looks for it where it is.
+func (r *run) misplaced(root Root) {
+	f := finding.Finding{Code: "root-misplaced", Severity: finding.Error, Offset: -1, Detail: root.Err.Error(),
+		Fix: "move the file to where the root is looked for, or remove it"}
+	if e := (*RootError)(nil); errors.As(root.Err, &e) {
+		f.Path = e.Path
+	}
+	r.problem(f)
 }
 
 func (r *run) meant(root string) bool {

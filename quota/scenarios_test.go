@@ -31,6 +31,8 @@ type scenario struct {
 	headers map[string]string
 	// incomplete and orphans are the roots that are reported so.
 	incomplete, orphans []string
+	// problems are files that are reported beside the roots.
+	problems []string
 	// damaged are the roots whose record cannot be read; they are reported with what was counted.
 	damaged map[string]string
 	// cyrus is what the real program makes of it where that is wrong.
@@ -97,7 +99,7 @@ func (s *scenario) build(g *ground) {
 		roots = baseRoots(nil)
 	}
 	for _, root := range slices.Sorted(maps.Keys(roots)) {
-		g.putRoot(root, roots[root]) // before the mailboxes, whose headers name it
+		g.putRoot(root, rootText("0/0/0")) // before the mailboxes, whose headers name it
 	}
 	g.create(boxes...)
 	for root, text := range roots {
@@ -318,11 +320,16 @@ func damageScenarios() []scenario {
 				roots: map[string]string{"user.bobby": "1/1/1", "user.foo": "1/1/1", "user.foobar": "1/1/1"}}},
 		{no: "D7b", what: "a root file in the directory of another letter", prepare: func(g *ground) {
 			g.write("conf/quota/x/user.elsewhere", rootText("5/5/5"))
-		}, want: wants(map[string]string{"user.elsewhere": "5/5/5"}), cyrus: &verdict{code: 70, says: "nothing is counted", ours: "all others are counted",
+		}, want: wants(map[string]string{"user.elsewhere": "5/5/5"}), problems: []string{"conf/quota/x/user.elsewhere"}, cyrus: &verdict{code: 70, says: "nothing is counted", ours: "all others are counted",
 			roots: map[string]string{"user.bob": "1/1/1", "user.bobby": "1/1/1", "user.foo": "1/1/1", "user.foobar": "1/1/1"}}},
 		{no: "D8", what: "what a crash has left of a change of a root", roots: baseRoots(map[string]string{"user.bob.NEW": rootText("9/9/9")}),
-			want: wants(map[string]string{"user.bob.NEW": "9/9/9"}), cyrus: &verdict{code: 74, says: "it is taken for a root, and the run ends in the middle", ours: "it is left alone; all roots are counted",
-				roots: map[string]string{"user.bob.NEW": gone, "user.bobby": "1/1/1/SCAN", "user.foo": "1/1/1/SCAN", "user.foobar": "1/1/1/SCAN"}}},
+			cyrus: &verdict{code: 74, says: "it is taken for a root, and the run ends in the middle", ours: "it is no root; all roots are counted",
+				roots: map[string]string{"user.bobby": "1/1/1/SCAN", "user.foo": "1/1/1/SCAN", "user.foobar": "1/1/1/SCAN"}}},
+		{no: "D8b", what: "the same, of a root whose name has one level", boxes: append(slices.Clone(baseBoxes), box{"pub", 1, 500}),
+			roots: baseRoots(map[string]string{"pub": rootText("1/1/1")}), prepare: func(g *ground) { g.write("conf/quota/p/pub.NEW", rootText("9/9/9")) },
+			want: wants(map[string]string{"pub": "500/1/1"}),
+			cyrus: &verdict{code: 70, says: "nothing is counted", ours: "it is no root; all roots are counted",
+				roots: map[string]string{"pub": "1/1/1", "pub.NEW": "9/9/9", "user.bob": "1/1/1", "user.bobby": "1/1/1", "user.foo": "1/1/1", "user.foobar": "1/1/1"}}},
 		{no: "D11", what: "a list that has lost the mailboxes of a user", prepare: func(g *ground) { forget(g, "user.foo", "user.foo.sub") },
 			want: wants(map[string]string{"user.foo": "1/1/1"}), orphans: []string{"user.foo"}, cyrus: &verdict{says: "the root is deleted, with its limits", ours: "the root is reported, and stays as it is", roots: map[string]string{"user.foo": gone}}},
 	}
