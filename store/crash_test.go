@@ -38,7 +38,7 @@ func newDisk(t *testing.T, layout string, o simfs.Options) *simfs.FS {
 	t.Helper()
 	disk := simfs.New(o)
 	text := "configdirectory: /conf\ndefaultpartition: default\npartition-default: /spool\nadmins: cyrus\naltnamespace: no\nunixhierarchysep: no\n" + layouts[layout]
-	for _, dir := range []string{"/conf", "/conf/db", "/conf/quota", "/conf/quota/a", "/conf/sync", "/spool", "/meta", "/spool2", "/meta2"} {
+	for _, dir := range []string{"/conf", "/conf/db", "/conf/quota", "/conf/quota/a", "/conf/quota/L", "/conf/sync", "/spool", "/meta", "/spool2", "/meta2"} {
 		require.NoError(t, vfs.MkdirAll(disk, dir, 0o755))
 	}
 	write := func(name, text string) {
@@ -48,7 +48,8 @@ func newDisk(t *testing.T, layout string, o simfs.Options) *simfs.FS {
 		}))
 	}
 	write(confPath, text)
-	write("/conf/quota/a/user.alice.b", "%(S (0) M (0) AS (0) NF (0) MODSEQ 1)\n")
+	letter := map[bool]string{true: "L", false: "a"}[strings.Contains(text, "fulldirhash: yes")]
+	write("/conf/quota/"+letter+"/user.alice.b", "%(S (0) M (0) AS (0) NF (0) MODSEQ 1)\n")
 	c := config(t, disk)
 	listPath, opts := mboxdb.Configured(c)
 	opts.DB.FS = disk

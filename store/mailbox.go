@@ -14,7 +14,7 @@ func (s *Store) MailboxOptions(n mboxdb.Name) index.OpenOptions {
 	name := n.String()
 	return index.OpenOptions{
 		Conversations: s.config.conversations,
-		Participant:   s.opts.Quota,
+		Participant:   s.quota,
 		Log:           s.logger,
 		Committed: func(ctx context.Context, c index.Committed) {
 			if len(c.Appended) > 0 {

@@ -7,33 +7,30 @@ import (
 	"slices"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/mboxdb"
 )
 
 // pledges are the parts that a keeper of quota roots has in a step: one for each root whose usage changes.
 type pledges []index.Pledge
 
-// errNotCounted means that an entry has to wait for somebody who keeps the accounts of quota roots.
-var errNotCounted = errors.New("the usage of a quota root has to be counted again, by a process that keeps the accounts")
-
 // usages are by how much the step changes what counts for each quota root.
 func (st *step) usages() []index.Usage {
 	sums := map[string]index.Usage{}
-	add := func(root string, m *Moved, sign int64) {
+	add := func(root string, rec mboxdb.Record, m *Moved, sign int64) {
 		if root == "" {
 			return
 		}
+		part := index.Usage{QuotaRoot: root, Mailbox: rec.Name.String(), Bytes: sign * m.usage.Bytes, Messages: sign * m.usage.Messages,
+			AnnotBytes: sign * m.usage.AnnotBytes, Folder: sign}
 		u := sums[root]
-		u.QuotaRoot = root
-		u.Bytes += sign * m.usage.Bytes
-		u.Messages += sign * m.usage.Messages
-		u.AnnotBytes += sign * m.usage.AnnotBytes
-		u.Folder += sign
+		u.QuotaRoot, u.Parts = root, append(u.Parts, part)
+		u.Bytes, u.Messages, u.AnnotBytes, u.Folder = u.Bytes+part.Bytes, u.Messages+part.Messages, u.AnnotBytes+part.AnnotBytes, u.Folder+part.Folder
 		sums[root] = u
 	}
 	for i := range st.moves {
 		if m := &st.moves[i]; m.QuotaBefore != m.QuotaAfter {
-			add(m.QuotaBefore, m, -1)
-			add(m.QuotaAfter, m, 1)
+			add(m.QuotaBefore, m.Before, m, -1)
+			add(m.QuotaAfter, m.After, m, 1)
 		}
 	}
 	var list []index.Usage
@@ -47,11 +44,8 @@ func (st *step) usages() []index.Usage {
 
 // pledge asks for the consent of who keeps the quota roots. It may refuse; then nothing is changed.
 func (s *Store) pledge(ctx context.Context, st *step) (all pledges, err error) {
-	if s.opts.Quota == nil {
-		return nil, nil
-	}
 	for _, u := range st.usages() {
-		p, err := s.opts.Quota.Begin(ctx, u)
+		p, err := s.quota.Begin(ctx, u)
 		if err != nil {
 			return nil, errors.Join(err, all.undo())
 		}
@@ -92,17 +86,18 @@ func (all pledges) leave() {
 	}
 }
 
-// recount has what an entry says of quota roots counted anew.
+// recount notes that the quota roots of an entry are to be counted anew.
 func (s *Store) recount(ctx context.Context, e *entry) error {
-	if len(e.Pledges) == 0 {
-		return nil
-	}
-	if s.opts.Quota == nil {
-		return errNotCounted
-	}
 	var all []error
 	for _, b := range e.Pledges {
-		all = append(all, s.opts.Quota.Recover(ctx, b))
+		all = append(all, s.quota.Recover(ctx, b))
 	}
 	return errors.Join(all...)
+}
+
+// settleAccounts counts the quota roots that are to be counted anew. No lock is held any more. What fails stays noted.
+func (s *Store) settleAccounts(ctx context.Context) {
+	if err := s.quota.Settle(ctx); err != nil {
+		s.logger.Error("the usage of quota roots is still to be counted anew", "error", err)
+	}
 }

@@ -20,6 +20,9 @@ type Recovered struct {
 	Mailboxes int `json:"mailboxes"`
 	// Staged are the files of messages that were not delivered, which deliveries that were killed have left more than a day ago.
 	Staged int `json:"staged"`
+	// QuotaRoots are those whose usage was counted anew, after a change of one of their mailboxes that was interrupted, by their
+	// internal names.
+	QuotaRoots []string `json:"quota_roots"`
 }
 
 // Recover is [Store.Recover] for who does nothing else with the store: with nothing pending the mailbox list is not even
@@ -38,51 +41,57 @@ func Recover(ctx context.Context, c *imapdconf.Config, o Options, dry bool) (r R
 		defer s.reserveJournals(ctx)
 	}
 	defer func() { r.Staged = s.removeStaged(dry) }()
-	keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
-	if err == nil && len(keys) > 0 && !dry {
-		if err = s.openList(ctx, c); err == nil {
-			r, err = s.Recover(ctx)
-			return r, errors.Join(err, s.Close())
-		}
-	}
+	keys, keysErr := journal.Open(s.fs, s.journalDir()).Keys(ctx)
 	n, mailboxErr := s.recoverMailboxes(ctx, dry)
-	r.Mailboxes = n
-	if dry {
-		r.Steps = len(keys)
+	dirty, rootsErr := s.quota.Dirty(ctx)
+	all := []error{keysErr, mailboxErr, rootsErr}
+	switch {
+	case dry:
+		r.Steps, r.QuotaRoots = len(keys), dirty
+	case len(keys)+len(dirty) > 0:
+		err := s.openList(ctx, c)
+		if err == nil {
+			r, err = s.recoverSteps(ctx, keys)
+			err = errors.Join(err, s.list.Close())
+		}
+		all = append(all, err)
 	}
-	if err = errors.Join(err, mailboxErr); err != nil {
+	r.Mailboxes = n
+	if err = errors.Join(append(all, s.roots.Close(), s.cache.close())...); err != nil {
 		err = fmt.Errorf("recover: %w", noSpace(err))
 	}
 	return r, err
 }
 
 // Recover finishes or takes back all that processes have left behind that are gone: changes of mailboxes in the journal of
-// the store, and changes in mailboxes in those of the partitions. It may be called at any time, beside whoever uses the
-// store; it takes the locks that the change took. With nothing pending it reads a few heads of files.
+// the store, and changes in mailboxes in those of the partitions; then it counts the quota roots of which nobody knows whether
+// these changes are in their usage. It may be called at any time, beside whoever uses the store; it takes the locks that the
+// change took. With nothing pending it reads a few heads of files.
 func (s *Store) Recover(ctx context.Context) (r Recovered, err error) {
 	// Mailboxes first: they are known by their paths, which a step may change.
+	n, mailboxErr := s.recoverMailboxes(ctx, false)
+	keys, keysErr := journal.Open(s.fs, s.journalDir()).Keys(ctx)
+	r, err = s.recoverSteps(ctx, keys)
+	r.Mailboxes = n
+	if err = errors.Join(mailboxErr, keysErr, err); err != nil {
+		err = fmt.Errorf("recover: %w", noSpace(err))
+	}
+	return r, err
+}
+
+// recoverSteps resolves the entries of these keys in the journal of the store, and counts what is to be counted.
+func (s *Store) recoverSteps(ctx context.Context, keys []string) (r Recovered, err error) {
 	var all []error
-	if r.Mailboxes, err = s.recoverMailboxes(ctx, false); err != nil {
-		all = append(all, err)
-	}
-	keys, err := journal.Open(s.fs, s.journalDir()).Keys(ctx)
-	if err != nil {
-		all = append(all, err)
-	}
 	for _, key := range keys {
 		held, n, failed, err := s.lockAndResolve(ctx, keyUsers(key)...)
-		if held.Release(); err != nil {
-			return r, fmt.Errorf("recover: %w", noSpace(err))
-		}
+		held.Release()
 		r.Steps += n
-		if failed != nil {
-			all = append(all, failed)
+		if all = append(all, failed, err); err != nil {
+			break
 		}
 	}
-	if len(all) > 0 {
-		return r, fmt.Errorf("recover: %w", noSpace(errors.Join(all...)))
-	}
-	return r, nil
+	r.QuotaRoots, err = s.quota.SettleAll(ctx)
+	return r, errors.Join(append(all, err)...)
 }
 
 // recoverMailboxes brings to its end what is in the journals of the partitions, and returns how many changes that were.
@@ -103,7 +112,7 @@ func (s *Store) recoverMailboxes(ctx context.Context, dry bool) (n int, err erro
 			n, failed = n+len(keys), append(failed, err)
 			continue
 		}
-		found, err := index.RecoverJournal(ctx, s.fs, dir, index.OpenOptions{Log: s.logger})
+		found, err := index.RecoverJournal(ctx, s.fs, dir, index.OpenOptions{Participant: index.SettleLater(s.quota), Log: s.logger})
 		n, failed = n+len(found), append(failed, err)
 	}
 	return n, errors.Join(failed...)

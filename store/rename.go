@@ -187,7 +187,7 @@ func (s *Store) refresh(ctx context.Context, st *step) error {
 		if err != nil {
 			return err
 		}
-		if _, err = index.Recover(ctx, s.fs, p.at, index.OpenOptions{Log: s.logger}); err != nil && !st.frees {
+		if _, err = index.Recover(ctx, s.fs, p.at, index.OpenOptions{Participant: index.SettleLater(s.quota), Log: s.logger}); err != nil && !st.frees {
 			return fmt.Errorf("%s: %w", m.Before.Name, err)
 		}
 		seen, err := s.look(ctx, m.Before)

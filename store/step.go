@@ -21,8 +21,7 @@ import (
 type Moved struct {
 	// Before and After are its entries in the list; the name of Before is zero if it is new, that of After if it is gone.
 	Before, After mboxdb.Record
-	// QuotaBefore and QuotaAfter are the quota roots that it counts for. Where they differ, and the store has nobody who
-	// keeps their accounts, the usage that the roots record is to be set right by a recalculation.
+	// QuotaBefore and QuotaAfter are the quota roots that it counts for. Where they differ its usage moves with it.
 	QuotaBefore, QuotaAfter string
 
 	usage index.Usage // of the mailbox, before
@@ -93,6 +92,7 @@ func (s *Store) run(ctx context.Context, dry bool, users []string, plan func(v *
 		}
 		return st.moves, nil
 	}
+	defer s.settleAccounts(ctx)
 	held, err := s.lockUsers(ctx, users...)
 	if err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 
-	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/imapdconf"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
@@ -25,10 +24,10 @@ type Options struct {
 	List string
 	// ReadOnly opens the store for plans alone: nothing is written, no lock is taken.
 	ReadOnly bool
+	// KeepList opens the mailbox list for reading: messages can be changed, and mailboxes cannot.
+	KeepList bool
 	// Progress is told how a long opening of the mailbox list goes on.
 	Progress func(doing string, done, total int64)
-	// Quota keeps the accounts of quota roots. Without it their usage is not moved: see [Moved].
-	Quota index.Participant
 	// Random chooses unique ids.
 	Random func() uint64
 }
@@ -42,6 +41,7 @@ type Store struct {
 	layout mboxdb.Layout
 	list   *mboxdb.List
 	roots  *quota.Roots
+	quota  *quota.Keeper
 	// db are the options of the databases besides the list.
 	db     skiplist.Options
 	log    *syncLog
@@ -101,9 +101,12 @@ func (s *Store) openList(ctx context.Context, c *imapdconf.Config) (err error) {
 	if s.opts.List != "" {
 		path = s.opts.List
 	}
-	opts.DB.FS, opts.DB.Logger, opts.DB.Progress, opts.DB.ReadOnly, opts.DB.Random = s.fs, s.logger, s.opts.Progress, s.opts.ReadOnly, s.opts.Random
-	s.list, err = mboxdb.Open(ctx, path, opts)
-	return err
+	opts.DB.FS, opts.DB.Logger, opts.DB.Progress, opts.DB.ReadOnly, opts.DB.Random = s.fs, s.logger, s.opts.Progress, s.opts.ReadOnly || s.opts.KeepList, s.opts.Random
+	if s.list, err = mboxdb.Open(ctx, path, opts); err != nil {
+		return err
+	}
+	s.keepAccounts()
+	return nil
 }
 
 // configure finds the other files that changes touch.
@@ -116,12 +119,27 @@ func (s *Store) configure(ctx context.Context, c *imapdconf.Config) error {
 		s.cache = &statusCache{path: c.Path("statuscache_db_path"), opts: s.db}
 	}
 	var err error
-	s.roots, err = quota.OpenRoots(ctx, c, quota.Options{FS: s.fs, Logger: s.logger, ReadOnly: s.opts.ReadOnly, Random: s.opts.Random})
-	return err
+	if s.roots, err = quota.OpenRoots(ctx, c, s.quotaOptions()); err != nil {
+		return err
+	}
+	s.keepAccounts()
+	return nil
+}
+
+func (s *Store) quotaOptions() quota.Options {
+	return quota.Options{FS: s.fs, Logger: s.logger, ReadOnly: s.opts.ReadOnly, Random: s.opts.Random}
+}
+
+// keepAccounts makes the keeper of the quota roots. As soon as there is a mailbox list it can count them.
+func (s *Store) keepAccounts() {
+	s.quota = quota.NewKeeper(s.roots, s.list, s.layout, s.quotaOptions())
 }
 
 // Close closes the store.
 func (s *Store) Close() error { return errors.Join(s.list.Close(), s.cache.close(), s.roots.Close()) }
+
+// Quota keeps the usage of the quota roots.
+func (s *Store) Quota() *quota.Keeper { return s.quota }
 
 // List is the mailbox list of the store. Changes of it alone leave directories and headers behind: use those of the store.
 func (s *Store) List() *mboxdb.List { return s.list }

@@ -21,7 +21,7 @@ func (s *Store) update(ctx context.Context, rec mboxdb.Record, ready *index.Read
 	if err != nil {
 		return err
 	}
-	m, err := index.OpenWith(ctx, s.fs, p.at, index.OpenOptions{Log: s.logger, Ready: ready})
+	m, err := index.OpenWith(ctx, s.fs, p.at, index.OpenOptions{Participant: index.SettleLater(s.quota), Log: s.logger, Ready: ready})
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,6 @@ func (st *store) changedJSON(dry bool, moved []mailstore.Moved) changedJSON {
 }
 
 func (st *store) printMoved(w io.Writer, did string, moved []mailstore.Moved) {
-	uncounted := map[string]bool{}
 	for _, m := range moved {
 		switch {
 		case m.Before.Name.IsZero():
@@ -85,14 +84,6 @@ func (st *store) printMoved(w io.Writer, did string, moved []mailstore.Moved) {
 			fmt.Fprintf(w, "%s: %s\n", st.show(m.Before.Name), did)
 		default:
 			fmt.Fprintf(w, "%s: %s; it is %s now\n", st.show(m.Before.Name), did, st.show(m.After.Name))
-		}
-		if m.QuotaBefore != m.QuotaAfter {
-			for _, root := range []string{m.QuotaBefore, m.QuotaAfter} {
-				if root != "" && !uncounted[root] {
-					uncounted[root] = true
-					fmt.Fprintf(w, "%s: what this quota root has in use is to be counted again: quota -f %[1]s\n", st.show(mboxdb.InternalName(root)))
-				}
-			}
 		}
 	}
 }

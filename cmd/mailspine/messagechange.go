@@ -69,7 +69,9 @@ func (b *box) openToChange() (*index.Mailbox, *mailstore.Store, error) {
 		m, err := index.Open(b.ctx, vfs.OS(), b.place)
 		return m, nil, err
 	}
-	s, err := b.st.openStore(true) // the list is not changed
+	o := b.st.storeOptions(false)
+	o.KeepList = true
+	s, err := mailstore.Open(b.ctx, b.st.config, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -150,10 +152,10 @@ func (b *box) printDone(m *index.Mailbox, done messagesJSON, line func(d *messag
 }
 
 // tellQuota says that the usage of the quota root has to be counted again, on standard error so that the output stays what it
-// is. Flags change no usage.
+// is. That is so of a bare directory: without a configuration nobody knows where quota roots are kept. Flags change no usage.
 func (b *box) tellQuota(m *index.Mailbox, done messagesJSON) error {
 	h, err := m.HeaderFile()
-	if err != nil || h.QuotaRoot == "" || done.DryRun || len(done.Messages) == 0 || done.Messages[0].Flags != nil && done.Messages[0].File == "" {
+	if err != nil || b.st != nil || h.QuotaRoot == "" || done.DryRun || len(done.Messages) == 0 || done.Messages[0].Flags != nil && done.Messages[0].File == "" {
 		return err
 	}
 	_, err = fmt.Fprintf(b.errOut, "mailspine: what the quota root %s has in use is to be counted again: quota -f %[1]s\n", h.QuotaRoot)
