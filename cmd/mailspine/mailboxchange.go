@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/mboxdb"
 	mailstore "github.com/mailspine/mailspine/store"
 )
@@ -100,6 +101,8 @@ func (st *store) changeAdvice(err error) error {
 		advice = "--recursive deletes them, too; nothing was changed"
 	case errors.Is(err, mailstore.ErrNoUser):
 		advice = "create the INBOX of the user first; nothing was changed"
+	case errors.Is(err, index.ErrOverQuota):
+		advice = "nothing was changed"
 	case errors.Is(err, mailstore.ErrInbox):
 		advice = "use cyradm and allowusermoves; nothing was changed"
 	case errors.Is(err, mailstore.ErrNotEmpty):
@@ -120,6 +123,7 @@ func (st *store) changeAdvice(err error) error {
 func changeExits(no string) map[int]string {
 	exits := writeExits("")
 	exits[exitNo] = no
+	exits[exitQuota] = "a quota has no room for it; nothing was changed"
 	return exits
 }
 

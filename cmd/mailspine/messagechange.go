@@ -113,6 +113,8 @@ func (b *box) changeHint(err error) error {
 		return &advisedError{err, "the next change of the mailbox, or mailspine recover, decides; look before you run it again"}
 	case errors.Is(err, index.ErrNoSpace):
 		return &advisedError{err, "nothing was changed; make room and run it again"}
+	case errors.Is(err, index.ErrOverQuota):
+		return &advisedError{err, "nothing was changed"}
 	case errors.Is(err, index.ErrConversations):
 		return &advisedError{err, "use Cyrus's own programs, which keep them; nothing was changed"}
 	}
