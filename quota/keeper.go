@@ -44,8 +44,6 @@ type Keeper struct {
 	dir    string
 	random func() uint64
 	tokens *tokens
-	// recount counts roots anew, and returns for each why it could not.
-	recount func(ctx context.Context, roots []string) map[string]error
 	// marked says that there may be roots that are dirty and that Settle has not tried yet.
 	marked atomic.Bool
 }
@@ -64,7 +62,6 @@ func NewKeeper(roots *Roots, list *mboxdb.List, layout mboxdb.Layout, o Options)
 		k.random = rand.Uint64
 	}
 	k.tokens = &tokens{fs: k.fs, dir: filepath.Join(k.dir, "tokens")}
-	k.recount = k.recountRoots
 	k.marked.Store(true) // a process before this one may have died
 	return k
 }
@@ -357,8 +354,8 @@ func (k *Keeper) SettleAll(ctx context.Context) (settled []string, err error) {
 	if err != nil || len(dirty) == 0 {
 		return nil, err
 	}
-	if k.list == nil || k.recount == nil {
-		return nil, nil // it stays for who can count
+	if k.list == nil {
+		return nil, nil // they stay for who can count
 	}
 	before := map[string]map[string]bool{}
 	for _, root := range dirty {
@@ -366,7 +363,7 @@ func (k *Keeper) SettleAll(ctx context.Context) (settled []string, err error) {
 			return nil, err
 		}
 	}
-	failed := k.recount(ctx, dirty)
+	failed := k.recountRoots(ctx, dirty)
 	var all []error
 	for _, root := range dirty {
 		err := failed[root]

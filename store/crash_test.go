@@ -154,7 +154,8 @@ func seeOne(st *Store, rec mboxdb.Record) (text string, err error) {
 	return text, nil
 }
 
-// settled fails unless list, directories, headers and indexes agree, and no file belongs to nobody.
+// settled fails unless list, directories, headers and indexes agree, no file belongs to nobody, and each quota root records what
+// is used.
 func settled(st *Store) error {
 	used := map[string]bool{}
 	err := st.list.View(ctx, func(v *mboxdb.View) error {
@@ -196,7 +197,12 @@ func settled(st *Store) error {
 			bad = fmt.Errorf("the list: %v", f)
 		}
 	})
-	return errors.Join(err, bad)
+	want, wantErr := usageOf(st)
+	got, gotErr := recorded(st)
+	if err = errors.Join(err, bad, wantErr, gotErr); err == nil && !maps.Equal(want, got) {
+		err = fmt.Errorf("the quota roots record %v, and %v is used", got, want)
+	}
+	return err
 }
 
 func agrees(st *Store, p *place, rec mboxdb.Record) error {

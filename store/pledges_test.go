@@ -62,8 +62,8 @@ func usageOf(st *Store) (map[string]quota.Amounts, error) {
 	return sums, err
 }
 
-// used is what the quota roots record.
-func used(st *Store) (map[string]quota.Amounts, error) {
+// recorded is what the quota roots record.
+func recorded(st *Store) (map[string]quota.Amounts, error) {
 	all := map[string]quota.Amounts{}
 	for root, err := range st.roots.All(ctx) {
 		if err == nil {
@@ -89,7 +89,7 @@ func exact(t testing.TB, st *Store) map[string]quota.Amounts {
 	t.Helper()
 	want, err := usageOf(st)
 	require.NoError(t, err)
-	got, err := used(st)
+	got, err := recorded(st)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	return got
