@@ -56,6 +56,9 @@ func (w *work) count(ctx context.Context, held *frozen) (*tally, error) {
 		if gone {
 			continue
 		}
+		if outOfFiles(err) {
+			return nil, err
+		}
 		if err != nil {
 			t.missing = append(t.missing, memberFinding("mailbox-unreadable", finding.Damage, b.place.Paths.Index, name+": "+err.Error()))
 			continue

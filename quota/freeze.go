@@ -40,6 +40,10 @@ func (e *TooManyFilesError) Error() string {
 // Unwrap returns the class and the cause.
 func (e *TooManyFilesError) Unwrap() []error { return []error{ErrTooManyFiles, e.Err} }
 
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 // frozen are the mailboxes of a root while nobody can change them.
 type frozen struct {
 	// users are the locks of the users concerned.
@@ -100,7 +104,7 @@ func (z *freezer) freeze(ctx context.Context, f *family) (*frozen, error) {
 		if err == nil {
 			err = busy(ctx)
 		}
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		if outOfFiles(err) {
 			return nil, &TooManyFilesError{Root: z.root, Files: len(paths) + len(f.members), Err: err}
 		}
 		if err != nil {
@@ -137,7 +141,7 @@ func (z *freezer) attempt(ctx context.Context, paths []string, members []mboxdb.
 		if err := context.Cause(ctx); err != nil {
 			return held, nil, err
 		}
-		if errors.Is(b.err, syscall.EMFILE) || errors.Is(b.err, syscall.ENFILE) {
+		if outOfFiles(b.err) {
 			return held, nil, b.err
 		}
 		held.boxes = append(held.boxes, b)

@@ -230,7 +230,7 @@ func (r *run) worker(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		w := &work{run: r, root: root, unmended: map[string]bool{}, out: Outcome{Root: root, Limits: NoLimits()}}
+		w := &work{run: r, root: root, unmended: map[string]bool{}, tries: map[string]int{}, out: Outcome{Root: root, Limits: NoLimits()}}
 		finished := false
 		func() {
 			defer func() { r.give(w, finished) }() // also if the goroutine ends

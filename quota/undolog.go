@@ -241,11 +241,15 @@ func (k *Keeper) undoPath(name string) string { return filepath.Join(k.undoDir()
 func (u *undoLog) claim(path string) (vfs.File, error) {
 	fsys := u.k.fs
 	prepared := filepath.Join(u.k.undoDir(), undoPrepared)
-	// Linked and not renamed, as that could put it over the log of another run. Who unlinks it is the only one that has it.
+	// Linked and not renamed, as that could put it over the log of another run. Who unlinks it is the only one that has it, unless a
+	// crash came between: then it has two names.
 	if err := fsys.Link(prepared, path); err == nil {
 		if err := fsys.Unlink(prepared); err == nil {
 			if f, err := fsys.Open(path, vfs.ReadWrite, 0); err == nil {
-				return f, nil
+				if info, err := f.Stat(); err == nil && info.Nlink == 1 {
+					return f, nil
+				}
+				_ = f.Close()
 			}
 		}
 		_ = fsys.Unlink(path)

@@ -14,9 +14,11 @@ type work struct {
 	root string
 	// changes is the lock of changes of roots, once it was needed.
 	changes *locks.Held
-	// unmended are mailboxes whose headers could not be mended.
+	// unmended are mailboxes whose headers could not be mended, tries how often that was tried.
 	unmended map[string]bool
+	tries    map[string]int
 	unsteady int
+	files    int // that the last attempt has had open
 	// failed is what could not be done, found what the last attempt has seen.
 	failed, found []finding.Finding
 	out           Outcome
@@ -45,6 +47,9 @@ func (w *work) do(ctx context.Context) error {
 	}
 	for {
 		next, err := w.attempt(ctx)
+		if outOfFiles(err) && !errors.Is(err, ErrTooManyFiles) {
+			err = &TooManyFilesError{Root: w.root, Files: w.files, Err: err}
+		}
 		if err != nil || next == over {
 			return err
 		}
@@ -79,9 +84,15 @@ func (w *work) attempt(ctx context.Context) (verdict, error) {
 		return over, err
 	}
 	defer held.release()
+	w.files = len(held.users) + len(held.boxes)
 	seen, unread := k.roots.Get(ctx, w.root)
-	if errors.Is(unread, ErrNotFound) {
+	if errors.Is(unread, ErrNotFound) || outOfFiles(unread) {
 		return over, unread
+	}
+	if !dry {
+		if late, err := k.passBy(ctx, w.root, held); late || err != nil {
+			return again, err
+		}
 	}
 	f, err := k.family(ctx, w.root, w.run.isSelected)
 	if err != nil {
