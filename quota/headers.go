@@ -28,6 +28,9 @@ var errMoved = errors.New("the mailbox has changed since")
 func (r *run) mend(ctx context.Context, w wrong) (fix *HeaderFix, err error) {
 	err = r.k.changeHeader(ctx, w.place, func(h *index.HeaderFile) (*undoLine, error) {
 		rec, err := r.k.list.Lookup(ctx, mboxdb.InternalName(w.fix.Mailbox))
+		if errors.Is(err, skiplist.ErrDamaged) && !rec.Name.IsZero() {
+			err = nil // this record is whole
+		}
 		if err == nil && rec.UniqueID != w.id {
 			err = errMoved
 		}
