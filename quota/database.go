@@ -241,8 +241,11 @@ func (d *database) prepare(ctx context.Context) error {
 	}
 	stats := db.Stats()
 	if db.Format() == skiplist.Flat {
-		if d.opts.Prepared != "" && vfs.NewSpares(d.opts.FS, d.opts.Prepared).Prepare(d.file, stats.Size) == nil {
-			return nil
+		if d.opts.Prepared != "" {
+			spares := vfs.NewSpares(d.opts.FS, d.opts.Prepared)
+			if spares.Prepare(d.file, stats.Size) == nil || spares.Ready(stats.Size+prepareBytes) {
+				return nil
+			}
 		}
 	} else if stats.AllocatedBytes-stats.Committed >= changeMax {
 		return nil

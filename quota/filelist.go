@@ -181,7 +181,7 @@ func (s *files) prepare(ctx context.Context) error {
 	if err != nil || like == "" {
 		return err
 	}
-	if s.spares != nil && s.spares.Prepare(like, prepareBytes) == nil {
+	if s.spares != nil && (s.spares.Prepare(like, prepareBytes) == nil || s.spares.Ready(prepareBytes)) {
 		return nil
 	}
 	return plenty(s.fs, filepath.Dir(like))

@@ -282,7 +282,7 @@ func (s *files) create(ctx context.Context, root string, edit edit) error {
 		if err := s.mkdirs(filepath.Dir(path)); err != nil {
 			return err
 		}
-		guard, err := s.put(path, vfs.ReplaceOptions{New: true}, frame(value))
+		guard, err := s.put(path, vfs.ReplaceOptions{New: true, Temp: newFile(root, path)}, frame(value))
 		if err != nil && notDurable(err) {
 			err = s.takeBack(path, err)
 		}
@@ -295,6 +295,16 @@ func (s *files) create(ctx context.Context, root string, edit edit) error {
 		}
 		// Somebody has made it meanwhile.
 	}
+}
+
+// newFile is where the file of a new root is written, under the lock of all changes. Beside its place it would be taken for a root
+// after a crash, as the root of which it is left over is not there; so it is above the letters, where nobody looks for roots.
+func newFile(root, path string) string {
+	dir := filepath.Dir(path)
+	if !strings.HasSuffix(root, "!") {
+		dir = filepath.Dir(dir)
+	}
+	return filepath.Join(dir, "create.NEW")
 }
 
 // mayCreate refuses a root whose new file would have the name of another root, and the other way round: the next change of the one
@@ -355,8 +365,8 @@ func (s *files) mkdirs(dir string) error {
 
 // takeBack removes a root that was made and may not last, whose lock the caller holds. cause is why.
 func (s *files) takeBack(path string, cause error) error {
-	err := s.fs.Unlink(path)
-	if err == nil || absent(err) {
+	err := s.unlink(path)
+	if err == nil {
 		err = s.fs.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
@@ -383,7 +393,7 @@ func (s *files) remove(ctx context.Context, root string) error {
 	if err := s.dropNew(path); err != nil {
 		return err
 	}
-	if err := s.fs.Unlink(path); err != nil {
+	if err := s.unlink(path); err != nil {
 		return err
 	}
 	if err := s.fs.SyncDir(filepath.Dir(path)); err != nil {
@@ -392,13 +402,28 @@ func (s *files) remove(ctx context.Context, root string) error {
 	return nil
 }
 
-// dropNew removes, durably, what a change of a root left behind, under the lock of the root.
-func (s *files) dropNew(path string) error {
-	err := s.fs.Unlink(path + ".NEW")
-	if absent(err) {
+// unlink removes a name. What reports an error may have been done all the same; if that cannot be found out it is unknown.
+func (s *files) unlink(path string) error {
+	err := s.fs.Unlink(path)
+	if err == nil {
 		return nil
 	}
-	if err != nil {
+	switch _, e := s.fs.Stat(path); {
+	case e == nil:
+		return err
+	case absent(e):
+		return nil
+	default:
+		return fmt.Errorf("%w: %w", ErrCommitUnknown, errors.Join(err, e))
+	}
+}
+
+// dropNew removes, durably, what a change of a root left behind, under the lock of the root.
+func (s *files) dropNew(path string) error {
+	if _, err := s.fs.Stat(path + ".NEW"); absent(err) {
+		return nil
+	}
+	if err := s.unlink(path + ".NEW"); err != nil {
 		return err
 	}
 	return s.fs.SyncDir(filepath.Dir(path))

@@ -111,6 +111,10 @@ func (s *Spares) Prepare(name string, size int64) error {
 	return first
 }
 
+// Ready tells whether there is a prepared file for one of size bytes. Where the disk is full that is what Prepare cannot tell: it
+// wants more than is needed, and all of them.
+func (s *Spares) Ready(size int64) bool { return len(s.order(size)) > 0 }
+
 func (s *Spares) looksReady(want int64) bool {
 	for k := range spareCount {
 		if info, err := s.fs.Stat(s.path(k)); err != nil || info.Blocks*512 < want || info.Nlink != 1 {

@@ -69,6 +69,7 @@ func testSpares(t *testing.T, e *env) {
 		})
 	}
 	e.fails(put("one"), syscall.ENOSPC)
+	require.False(t, sp.Ready(1))
 	err := vfs.NewSpares(e.fs, pool).Prepare(name, 4)
 	if errors.Is(err, syscall.EOPNOTSUPP) {
 		t.Skip("this file system does not promise space")
@@ -78,6 +79,8 @@ func testSpares(t *testing.T, e *env) {
 	require.Equal(t, e.info("a").Mode, e.info("pool/spare.0").Mode)
 	require.GreaterOrEqual(t, e.info("pool/spare.0").Blocks, int64(16<<10/512))
 
+	require.True(t, sp.Ready(16<<10))
+	require.False(t, sp.Ready(1<<30))
 	require.NoError(t, put("one, longer"))
 	require.Equal(t, "one, longer", e.content("a"))
 	p := make([]byte, 4)
