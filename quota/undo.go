@@ -2,6 +2,7 @@ package quota
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -90,12 +91,19 @@ func (k *Keeper) pastRuns(ctx context.Context) (all []*pastRun, err error) {
 			byName[name] = p
 		}
 	}
+	slices.SortFunc(all, func(a, b *pastRun) int { return compareRuns(a.Name, b.Name) })
 	for _, p := range all {
 		if of := byName[p.Of]; of != nil && p.whole {
 			of.UndoneBy = p.Name
 		}
 	}
 	return all, nil
+}
+
+// compareRuns orders runs by the time in their names, those of one second by their numbers.
+func compareRuns(a, b string) int {
+	at, bt := a[:min(len(a), len(undoTime))], b[:min(len(b), len(undoTime))]
+	return cmp.Or(strings.Compare(at, bt), cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
 // readRun reads a log. It ends at the first line that is not whole.

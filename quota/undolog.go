@@ -25,6 +25,8 @@ const (
 	undoPrepared = "prepared"
 	// undoBytes is the space that a log takes beforehand: some three hundred changes.
 	undoBytes = 64 << 10
+	// undoTime is the form of the time with which the name of a run begins.
+	undoTime = "20060102T150405Z"
 )
 
 // undoLog is what a run has changed, with the old values, so that it can be taken back: lines of JSON with a checksum, one for each
@@ -212,7 +214,7 @@ func (u *undoLog) begin() error {
 	if err := vfs.MkdirAll(k.fs, u.k.undoDir(), 0o700); err != nil {
 		return err
 	}
-	name := k.fs.Now().UTC().Format("20060102T150405Z") + "-" + strconv.Itoa(os.Getpid())
+	name := k.fs.Now().UTC().Format(undoTime) + "-" + strconv.Itoa(os.Getpid())
 	path := u.k.undoPath(name)
 	for n := 2; ; n++ {
 		f, err := u.claim(path)
