@@ -284,16 +284,21 @@ func (k *Keeper) mark(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	payload := binary.BigEndian.AppendUint64([]byte{markVersion}, k.random())
+	number := k.random()
+	payload := binary.BigEndian.AppendUint64([]byte{markVersion}, number)
+	for ; old[string(payload)]; number++ {
+		payload = binary.BigEndian.AppendUint64([]byte{markVersion}, number+1)
+	}
 	slot, err := k.journal().Take(ctx, root, len(payload))
+	if len(old) > 0 && (errors.Is(err, journal.ErrFull) || isSpace(err)) {
+		return k.renumber(ctx, root, payload)
+	}
 	if err != nil {
-		if len(old) > 0 && (errors.Is(err, journal.ErrFull) || isSpace(err)) {
-			return nil // it is marked already, and there is no place for another
-		}
 		return err
 	}
-	defer slot.Close()
-	if err := slot.Write(payload); err != nil {
+	err = slot.Write(payload)
+	slot.Close() // who looks for the older ones waits for every slot of the root
+	if err != nil {
 		return err
 	}
 	// The newer one stands for both, whatever becomes of the older ones.
@@ -301,6 +306,20 @@ func (k *Keeper) mark(ctx context.Context, root string) error {
 		k.logger.Warn("the older mark of a quota root stays", "root", root, "error", err)
 	}
 	return nil
+}
+
+// renumber gives the marks that a root has the number of a new one, for which there is no space. They stay marks, whatever stops it:
+// but for very long names an entry lies in one sector.
+func (k *Keeper) renumber(ctx context.Context, root string, payload []byte) error {
+	slots, err := k.journal().Pending(ctx, root)
+	if err == nil && len(slots) == 0 {
+		err = journal.ErrFull
+	}
+	for _, s := range slots {
+		err = errors.Join(err, s.Write(payload))
+		s.Close()
+	}
+	return err
 }
 
 func isSpace(err error) bool {

@@ -447,6 +447,7 @@ func survivesTwice(t *testing.T, trace *simfs.Trace, seed string, before, after 
 			continue
 		}
 		if err := survives(t, img.FS, before, after, acked); err != nil {
+			_ = first.Trace().Dump(os.Stderr, img.Seed)
 			return fmt.Errorf("second crash, %s: %w", img.Seed, err)
 		}
 	}
