@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +61,7 @@ func newQuota(s streams) *cobra.Command {
 		}
 		return q.report()
 	})
-	c.AddCommand(f.getCommand(s))
+	c.AddCommand(f.getCommand(s), f.checkCommand(s), f.setCommand(s), f.deleteCommand(s), f.undoCommand(s), f.runsCommand(s))
 	return c
 }
 
@@ -240,14 +241,27 @@ func (st *store) rootProblem(err error) error {
 	if !errors.As(err, &at) {
 		return err
 	}
-	root := shellWord(st.showRoot(at.Root))
-	switch {
-	case errors.Is(err, quota.ErrMisplaced):
-		return fmt.Errorf("%w (move the file to where the root is looked for, or away)", err)
-	case errors.Is(err, quota.ErrDamaged), errors.Is(err, quota.ErrEmpty):
-		return fmt.Errorf("%w (mailspine quota set %s STORAGE=... with the limits it should have makes it anew)", err, root)
+	if fix := st.rootFix(at); fix != "" {
+		return fmt.Errorf("%w (%s)", err, fix)
 	}
 	return err
+}
+
+// rootFix says what mends a root that cannot be read.
+func (st *store) rootFix(at *quota.RootError) string {
+	root := shellWord(st.showRoot(at.Root))
+	set := "mailspine quota set " + root + " STORAGE=... with the limits it should have makes it anew"
+	switch {
+	case errors.Is(at, quota.ErrMisplaced):
+		return "move the file to where the root is looked for, or away"
+	case errors.Is(at, quota.ErrEmpty):
+		return set
+	case errors.Is(at, quota.ErrDamaged) && strings.HasPrefix(st.config.String("quota_db"), "quotalegacy"):
+		return "move the file away; " + set
+	case errors.Is(at, quota.ErrDamaged):
+		return "mailspine db delete " + shellWord(at.Path) + " " + shellWord(at.Root) + " takes it away; " + set
+	}
+	return ""
 }
 
 func (f *quotaFlags) getCommand(s streams) *cobra.Command {
