@@ -99,8 +99,10 @@ func (k *Keeper) changeLimits(ctx context.Context, root string, log *undoLog, of
 //	headers, counts of both                     all is right
 //	marks cleared
 func (k *Keeper) create(ctx context.Context, root string, change func(*Record) (Limits, error), log *undoLog, ofN int64, changes *locks.Held, report *SetReport) error {
-	if err := k.hasMailbox(ctx, root); err != nil {
-		return err
+	if ofN == 0 { // what is taken back may have been there without a mailbox
+		if err := k.hasMailbox(ctx, root); err != nil {
+			return err
+		}
 	}
 	parent, err := k.parent(ctx, root)
 	if err != nil {

@@ -262,19 +262,20 @@ func (q *quotaRun) print(c *counting) error {
 	}
 }
 
-// summary is the last line on standard error.
+// summary is the last line on standard error, if there was anything to mend.
 func (c *counting) summary() {
 	r := c.report
-	did, undo := "were wrong and are mended", ""
+	if r.Changed+r.Headers == 0 {
+		return
+	}
+	did, undo := "all is mended", ""
 	if c.flags.dry {
-		did = "are wrong"
+		did = "all would be mended"
 	}
 	if r.Undo != "" {
 		undo = "; mailspine quota undo " + r.Undo + " takes it back"
 	}
-	if r.Changed+r.Headers > 0 {
-		fmt.Fprintf(c.lines, "mailspine: %s counted, %s %s, with %s of mailboxes%s\n", plural(r.Roots, "quota root"), count(r.Changed), did, plural(r.Headers, "header"), undo)
-	}
+	fmt.Fprintf(c.lines, "mailspine: %s counted, %s of them wrong, and %s: %s%s\n", plural(r.Roots, "quota root"), count(r.Changed), plural(r.Headers, "header"), did, undo)
 }
 
 // code adds to the error of the report what was found: what could not be done goes before damage, and that before differences.

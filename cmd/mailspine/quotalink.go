@@ -79,8 +79,6 @@ func (l *link) failed(err error) int {
 		return exitInterrupted
 	case errors.As(err, &config):
 		return linkConfig
-	case errors.Is(err, skiplist.ErrNotDatabase), errors.Is(err, skiplist.ErrNotFound):
-		return linkNoDatabase
 	case isClass(err):
 		return linkSoftware
 	}
@@ -159,6 +157,7 @@ func (l *link) fix() (err error) {
 	st := l.st
 	k, done, err := st.openKeeper(l.args.dry)
 	if err != nil {
+		l.code = linkNoDatabase
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()

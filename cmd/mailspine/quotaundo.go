@@ -118,10 +118,10 @@ func (st *store) runToUndo(k *quota.Keeper, args []string) (string, error) {
 // printUndo prints what was taken back, and what was not.
 func (st *store) printUndo(dry bool, run string, r *quota.UndoReport, err error) error {
 	j := undoneJSON{DryRun: dry, Of: run, Undo: r.Run, Changes: []undoneChangeJSON{}}
-	kept := false
+	kept, changed := false, false
 	for _, c := range r.Changes {
 		j.Changes = append(j.Changes, st.newUndoneJSON(c))
-		kept = kept || c.Reason != ""
+		kept, changed = kept || c.Reason != "", changed || c.Changed
 		if c.Err != nil {
 			err = errors.Join(err, fmt.Errorf("%s%s: %w", c.Root, c.Mailbox, c.Err))
 		}
@@ -136,7 +136,7 @@ func (st *store) printUndo(dry bool, run string, r *quota.UndoReport, err error)
 		for _, c := range r.Changes {
 			printUndone(w, c)
 		}
-		if r.Run != "" {
+		if r.Run != "" && changed {
 			fmt.Fprintf(w, "mailspine quota undo %s makes these changes again\n", r.Run)
 		}
 	}), err)
