@@ -1,0 +1,139 @@
+package quota_test
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/realcyrus"
+	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/skiplist"
+	"github.com/mailspine/mailspine/store"
+)
+
+// filled is a store with many users, each with a root of its own and the same mailboxes, of two messages of 1000 bytes each.
+// Only the files that count are there: header and index, written without a sync, and no messages.
+type filled struct {
+	*ground
+	users, folders int
+	template       struct {
+		index  []byte
+		header index.HeaderFile
+		layout mboxdb.Layout
+	}
+	dirs map[string]bool
+}
+
+const filledMsgs, filledBytes = 2, 1000
+
+// newFilled makes such a store. It takes some 100 µs for a mailbox.
+func newFilled(t testing.TB, users, folders int) *filled {
+	g := newGround(t, realcyrus.Options{})
+	f := &filled{ground: g, users: users, folders: folders, dirs: map[string]bool{}}
+	g.create(box{"user.template", filledMsgs, filledBytes})
+	p := g.place("user.template")
+	f.template.index = g.read(g.rel(p.Paths.Index))
+	require.NoError(t, f.template.header.Decode(g.read(g.rel(p.Paths.Header))))
+	g.opened(func(st *store.Store) {
+		f.template.layout = st.Layout()
+		_, err := st.Delete(background, store.Deletion{Name: mboxdb.InternalName("user.template"), Immediate: true})
+		require.NoError(t, err)
+		require.NoError(t, st.List().DB().Update(background, func(tx *skiplist.Tx) error {
+			for u := range users {
+				if err := f.putUser(tx, u); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	})
+	f.setRoots(f.right())
+	g.give()
+	return f
+}
+
+func filledUser(u int) string { return fmt.Sprintf("user.%c%05d", 'a'+u%26, u) }
+
+func (f *filled) name(u, folder int) string {
+	if folder == 0 {
+		return filledUser(u)
+	}
+	return fmt.Sprintf("%s.folder%d", filledUser(u), folder)
+}
+
+// right is what every root has to say.
+func (f *filled) right() string {
+	msgs := filledMsgs * f.folders
+	return fmt.Sprintf("%d/%d/%d", filledBytes*msgs, msgs, f.folders)
+}
+
+func (f *filled) putUser(tx *skiplist.Tx, u int) error {
+	for folder := range f.folders {
+		rec := f.record(u, folder)
+		owner := strings.TrimPrefix(filledUser(u), "user.")
+		tail := fmt.Sprintf("P default V 1795432816 C 1 F 1 M 1795432815 A %%(%s lrswipkxtecdan)", owner)
+		if err := tx.Put([]byte("N"+rec.Name.DB()), fmt.Appendf(nil, "%%(T e I %s %s)", rec.UniqueID, tail)); err != nil {
+			return err
+		}
+		if err := tx.Put([]byte("I"+rec.UniqueID), fmt.Appendf(nil, "%%(T e N %s %s H ())", rec.Name.DB(), tail)); err != nil {
+			return err
+		}
+		f.writeHeader(u, folder, filledUser(u))
+	}
+	return nil
+}
+
+func (f *filled) record(u, folder int) mboxdb.Record {
+	id := fmt.Sprintf("%c%c%022d", 'a'+u%26, 'a'+folder%26, u*1000+folder)
+	return mboxdb.Record{Name: mboxdb.InternalName(f.name(u, folder)), Type: mboxdb.Mail, Partition: "default", UniqueID: id}
+}
+
+// writeHeader writes header and index of a mailbox whose header names a root.
+func (f *filled) writeHeader(u, folder int, root string) {
+	rec := f.record(u, folder)
+	p, err := index.PlaceOf(f.template.layout, rec)
+	require.NoError(f.t, err)
+	h := f.template.header
+	h.Name, h.UniqueID, h.QuotaRoot = rec.Name.String(), rec.UniqueID, root
+	var i index.Header
+	require.NoError(f.t, i.Decode(f.template.index))
+	i.HeaderFileCRC = h.Checksum()
+	f.put(p.Paths.Header, h.Append(nil))
+	f.put(p.Paths.Index, append(i.Append(nil), f.template.index[i.StartOffset:]...))
+}
+
+// setRoots writes all roots with the same numbers.
+func (f *filled) setRoots(used string) {
+	text := []byte(rootText(used, 100000, 5000))
+	for u := range f.users {
+		f.put(f.path(rootFile(filledUser(u))), text)
+	}
+}
+
+// put writes a file without a sync.
+func (f *filled) put(path string, b []byte) {
+	if dir := filepath.Dir(path); !f.dirs[dir] {
+		require.NoError(f.t, vfs.MkdirAll(f.fs, dir, 0o755))
+		f.dirs[dir] = true
+	}
+	file, err := f.fs.Open(path, vfs.ReadWrite|vfs.Create, 0o644)
+	require.NoError(f.t, err)
+	require.NoError(f.t, file.Truncate(int64(len(b))))
+	_, err = file.WriteAt(b, 0)
+	require.NoError(f.t, errors.Join(err, file.Close()))
+}
+
+// mustBeRight fails unless every root has its numbers.
+func (f *filled) mustBeRight() {
+	roots := f.roots()
+	require.Len(f.t, roots, f.users)
+	for root, numbers := range roots {
+		require.Equal(f.t, f.right(), numbers, root)
+	}
+}
