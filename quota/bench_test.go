@@ -66,7 +66,7 @@ func BenchmarkQuotaBesideCyrus(b *testing.B) {
 func (f *filled) timeOurs(jobs int) time.Duration {
 	began := time.Now()
 	k := f.keep(f.fs, false)
-	report, err := k.Recalculate(background, quota.Recalculation{Jobs: jobs, Each: func(o quota.Outcome) { require.NoError(f.t, o.Err) }})
+	report, err := k.Recalculate(f.t.Context(), quota.Recalculation{Jobs: jobs, Each: func(o quota.Outcome) { require.NoError(f.t, o.Err) }})
 	require.NoError(f.t, err)
 	require.NoError(f.t, k.close())
 	require.Equal(f.t, f.users, report.Roots)

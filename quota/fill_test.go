@@ -42,9 +42,9 @@ func newFilled(t testing.TB, users, folders int) *filled {
 	require.NoError(t, f.template.header.Decode(g.read(g.rel(p.Paths.Header))))
 	g.opened(func(st *store.Store) {
 		f.template.layout = st.Layout()
-		_, err := st.Delete(background, store.Deletion{Name: mboxdb.InternalName("user.template"), Immediate: true})
+		_, err := st.Delete(f.t.Context(), store.Deletion{Name: mboxdb.InternalName("user.template"), Immediate: true})
 		require.NoError(t, err)
-		require.NoError(t, st.List().DB().Update(background, func(tx *skiplist.Tx) error {
+		require.NoError(t, st.List().DB().Update(f.t.Context(), func(tx *skiplist.Tx) error {
 			for u := range users {
 				if err := f.putUser(tx, u); err != nil {
 					return err

@@ -23,6 +23,7 @@ import (
 	"github.com/mailspine/mailspine/store"
 )
 
+// background is for what is not to end with a test.
 var background = context.Background()
 
 // box is a mailbox of a scenario: how many messages of how many bytes each.
@@ -52,7 +53,7 @@ func newGround(t testing.TB, o realcyrus.Options) *ground {
 func (g *ground) makeList() {
 	path, opts := mboxdb.Configured(g.config())
 	opts.DB.FS, opts.DB.Format = g.fs, opts.NewFormat
-	require.NoError(g.t, mboxdb.Create(background, path, opts))
+	require.NoError(g.t, mboxdb.Create(g.t.Context(), path, opts))
 }
 
 func (g *ground) path(name string) string { return filepath.Join(g.dir, name) }
@@ -114,7 +115,7 @@ func (g *ground) opened(do func(st *store.Store)) {
 }
 
 func (g *ground) open() *store.Store {
-	st, err := store.Open(background, g.config(), store.Options{FS: g.fs})
+	st, err := store.Open(g.t.Context(), g.config(), store.Options{FS: g.fs})
 	require.NoError(g.t, err)
 	return st
 }
@@ -123,10 +124,10 @@ func (g *ground) open() *store.Store {
 func (g *ground) create(boxes ...box) {
 	g.opened(func(st *store.Store) {
 		for _, b := range boxes {
-			_, err := st.Create(background, store.NewMailbox{Name: mboxdb.InternalName(b.name)})
+			_, err := st.Create(g.t.Context(), store.NewMailbox{Name: mboxdb.InternalName(b.name)})
 			require.NoError(g.t, err)
 			if b.msgs > 0 {
-				require.NoError(g.t, deliverTo(background, st, b.name, b.msgs, b.bytes))
+				require.NoError(g.t, deliverTo(g.t.Context(), st, b.name, b.msgs, b.bytes))
 			}
 		}
 	})
@@ -135,9 +136,9 @@ func (g *ground) create(boxes ...box) {
 // update changes a mailbox.
 func (g *ground) update(name string, do func(tx *index.Tx) error) {
 	g.opened(func(st *store.Store) {
-		m, err := st.OpenMailbox(background, mboxdb.InternalName(name))
+		m, err := st.OpenMailbox(g.t.Context(), mboxdb.InternalName(name))
 		require.NoError(g.t, err)
-		require.NoError(g.t, m.Update(background, do))
+		require.NoError(g.t, m.Update(g.t.Context(), do))
 		require.NoError(g.t, m.Close())
 	})
 }
@@ -170,7 +171,7 @@ func mailOf(bytes int) string {
 func (g *ground) record(name string) (rec mboxdb.Record) {
 	g.opened(func(st *store.Store) {
 		var err error
-		rec, err = st.List().Lookup(background, mboxdb.InternalName(name))
+		rec, err = st.List().Lookup(g.t.Context(), mboxdb.InternalName(name))
 		require.NoError(g.t, err)
 	})
 	return rec
@@ -344,7 +345,7 @@ func (g *ground) counted() map[string]string {
 		all[root] = &sums{}
 	}
 	g.opened(func(st *store.Store) {
-		require.NoError(g.t, st.List().View(background, func(v *mboxdb.View) error {
+		require.NoError(g.t, st.List().View(g.t.Context(), func(v *mboxdb.View) error {
 			for rec, err := range v.All() {
 				if err != nil {
 					return err

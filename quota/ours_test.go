@@ -31,10 +31,10 @@ type keeping struct {
 // keep opens the keeper of a store through a file system.
 func (g *ground) keep(fsys vfs.FS, readOnly bool) *keeping {
 	c := g.config()
-	st, err := store.Open(background, c, store.Options{FS: fsys, ReadOnly: readOnly})
+	st, err := store.Open(g.t.Context(), c, store.Options{FS: fsys, ReadOnly: readOnly})
 	require.NoError(g.t, err)
 	o := quota.Options{FS: fsys, ReadOnly: readOnly, StateDir: filepath.Join(c.ConfigDirectory(), "mailspine", "quota")}
-	roots, err := quota.OpenRoots(background, c, o)
+	roots, err := quota.OpenRoots(g.t.Context(), c, o)
 	require.NoError(g.t, err)
 	return &keeping{quota.NewKeeper(roots, st.List(), st.Layout(), o), roots, st}
 }
@@ -50,7 +50,7 @@ func (g *ground) recalculate(a asked) map[string]quota.Outcome {
 // recalculateAll is recalculate with what was found beside the roots.
 func (g *ground) recalculateAll(a asked) (map[string]quota.Outcome, *quota.Report) {
 	k := g.keep(g.fs, a.dryRun)
-	outcomes, report, err := k.recalculateAll(background, a)
+	outcomes, report, err := k.recalculateAll(g.t.Context(), a)
 	require.NoError(g.t, err)
 	require.NoError(g.t, k.close())
 	return outcomes, report

@@ -17,9 +17,9 @@ func TestFullDisk(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EIO} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
-			base := simfs.New(simfs.Options{})
+			g, base := simGround(t, simfs.Options{})
 			s := scenario{prepare: func(g *ground) { g.putHeader("user.foo.sub", "user.bar") }}
-			s.build(newSimulated(t, base))
+			s.build(g)
 			n := 0
 			for ; refusedAt(t, base.Kill(), &faultfs.Plan{N: n, Kinds: faultfs.Modifying, Err: errno}); n++ {
 				require.Less(t, n, 2000)
@@ -53,8 +53,7 @@ func refusedAt(t *testing.T, disk *simfs.FS, plan *faultfs.Plan) bool {
 
 // TestUndeletable: D13. A root whose file cannot be removed is still there, and the deletion says so.
 func TestUndeletable(t *testing.T) {
-	disk := simfs.New(simfs.Options{})
-	g := newSimulated(t, disk)
+	g, disk := simGround(t, simfs.Options{})
 	s := scenario{roots: baseRoots(map[string]string{"user.ghost": rootText("1/1/1", 5)})}
 	s.build(g)
 	k := g.keep(faultfs.Wrap(disk.Process("quota"), &faultfs.Plan{Kinds: faultfs.Unlink, Err: syscall.EACCES, Mode: faultfs.Onwards, Suffix: "user.ghost"}), false)

@@ -149,7 +149,7 @@ var broken = map[string]func(g *ground){
 // putRecord writes a record of the mailbox list as it is.
 func putRecord(g *ground, name, value string) {
 	g.opened(func(st *store.Store) {
-		require.NoError(g.t, st.List().DB().Put(background, []byte("N"+mboxdb.InternalName(name).DB()), []byte(value)))
+		require.NoError(g.t, st.List().DB().Put(g.t.Context(), []byte("N"+mboxdb.InternalName(name).DB()), []byte(value)))
 	})
 }
 
@@ -157,10 +157,10 @@ func putRecord(g *ground, name, value string) {
 func forget(g *ground, names ...string) {
 	g.opened(func(st *store.Store) {
 		for _, name := range names {
-			rec, err := st.List().Lookup(background, mboxdb.InternalName(name))
+			rec, err := st.List().Lookup(g.t.Context(), mboxdb.InternalName(name))
 			require.NoError(g.t, err)
-			require.NoError(g.t, st.List().DB().Delete(background, []byte("N"+rec.Name.DB())))
-			require.NoError(g.t, st.List().DB().Delete(background, []byte("I"+rec.UniqueID)))
+			require.NoError(g.t, st.List().DB().Delete(g.t.Context(), []byte("N"+rec.Name.DB())))
+			require.NoError(g.t, st.List().DB().Delete(g.t.Context(), []byte("I"+rec.UniqueID)))
 		}
 	})
 }
@@ -198,7 +198,7 @@ func headerScenarios() []scenario {
 		{no: "22", what: "a mailbox with a root of its own renamed to where another one counts", roots: baseRoots(map[string]string{"user.foo.sub": rootText("1/1/1", 700)}),
 			prepare: func(g *ground) {
 				g.opened(func(st *store.Store) {
-					_, err := st.Rename(background, store.Renaming{From: mboxdb.InternalName("user.foo.sub"), To: mboxdb.InternalName("user.foo.moved")})
+					_, err := st.Rename(g.t.Context(), store.Renaming{From: mboxdb.InternalName("user.foo.sub"), To: mboxdb.InternalName("user.foo.moved")})
 					require.NoError(g.t, err)
 				})
 				g.putHeader("user.foo.moved", "user.foo.sub") // where Cyrus leaves it
@@ -273,7 +273,7 @@ func contentScenarios() []scenario {
 		}},
 		{no: "13", what: "a mailbox deleted, and kept", prepare: func(g *ground) {
 			g.opened(func(st *store.Store) {
-				_, err := st.Delete(background, store.Deletion{Name: mboxdb.InternalName("user.foo.sub")})
+				_, err := st.Delete(g.t.Context(), store.Deletion{Name: mboxdb.InternalName("user.foo.sub")})
 				require.NoError(g.t, err)
 			})
 			addWrong(g)
