@@ -15,7 +15,7 @@ func TestCrashTable(t *testing.T) {
 	doc, err := os.ReadFile("../docs/format/crash-table.md")
 	require.NoError(t, err)
 	var tests strings.Builder
-	for _, dir := range []string{".", "../skiplist", "../skiplist/internal/*", "../internal/vfs", "../internal/vfs/*", "../internal/journal", "../index", "../store"} {
+	for _, dir := range []string{".", "../skiplist", "../skiplist/internal/*", "../internal/vfs", "../internal/vfs/*", "../internal/journal", "../index", "../quota", "../store"} {
 		files, err := filepath.Glob(dir + "/*_test.go")
 		require.NoError(t, err)
 		for _, name := range files {
