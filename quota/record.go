@@ -20,6 +20,9 @@ const (
 // recordOrder is the order of the items that are known.
 var recordOrder = []string{resources[Storage].key, resources[Messages].key, resources[Annotations].key, resources[Folders].key, keyScan, keyModSeq}
 
+// notInNames is in no name of a mailbox.
+const notInNames = "\x00\r\n"
+
 // maxRecordBytes bounds a record: none is as long, names of mailboxes have some hundred bytes.
 const maxRecordBytes = 256 << 10
 
@@ -79,7 +82,7 @@ func (r *Record) check() error {
 			return fmt.Errorf("a usage of %d %s so far cannot be kept", r.Scan.Used[i], Resource(i))
 		}
 	}
-	if r.Scan != nil && strings.ContainsAny(r.Scan.Mailbox, "\x00\r\n") {
+	if r.Scan != nil && strings.ContainsAny(r.Scan.Mailbox, notInNames) {
 		return errors.New("a mailbox name with a line end cannot be kept")
 	}
 	return nil
@@ -207,7 +210,7 @@ func (s *Scan) take(item *dlist.Node) (problem string) {
 		return "expected a key/value list"
 	}
 	name := item.Get(keyMailbox)
-	if name.Kind() != dlist.String {
+	if name.Kind() != dlist.String || strings.ContainsAny(name.Text(), notInNames) {
 		return "expected the name of a mailbox"
 	}
 	s.Mailbox = name.Text()

@@ -110,6 +110,7 @@ func TestDamagedRecord(t *testing.T) {
 		{"%(S (7) M (5) AS (0) SCAN (1))", 21},
 		{"%(S (7) M (5) AS (0) SCAN %(MBOX (a)))", 21},
 		{"%(S (7) M (5) AS (0) SCAN %(MBOX a S -1))", 21},
+		{"%(S (7) M (5) AS (0) SCAN %(MBOX {3+}\r\na\nb S 1))", 21},
 		{"1234", 4},
 		{"1234 ", 5},
 		{"-4 1000", 0},
