@@ -26,13 +26,15 @@ type Schedule struct {
 	// KillAt, if not 0, kills the task with index Kill before its KillAt-th call: its files are closed, its locks
 	// dropped, and its goroutines end (as by runtime.Goexit, so deferred functions run, but no call reaches the disk).
 	Kill, KillAt int
+	// Kills are further kills: before which of its calls the task with an index is killed.
+	Kills map[int]int
 }
 
 // Report tells what happened in a run.
 type Report struct {
 	// Steps are the calls in the order in which they were let through.
 	Steps []Step
-	// Killed is whether the run lasted until Schedule.KillAt.
+	// Killed is whether the run lasted until Schedule.KillAt, or one of Schedule.Kills.
 	Killed bool
 }
 
@@ -194,7 +196,8 @@ func (s *scheduler) step() {
 	s.mu.Unlock()
 	if state := s.tasks[c.proc]; state != nil && c.step.Call != "start" {
 		state.points++
-		if state.index == s.schedule.Kill && state.points == s.schedule.KillAt {
+		at := s.schedule.Kills[state.index]
+		if at > 0 && state.points == at || state.index == s.schedule.Kill && state.points == s.schedule.KillAt {
 			s.kill(c.proc)
 		}
 	}

@@ -60,6 +60,26 @@ func TestRunRepeatsForItsSeed(t *testing.T) {
 	require.Len(t, orders, 10, "seeds differ")
 }
 
+// TestRunKillsSeveral: each of several processes ends before the call that is planned for it, and the others go on.
+func TestRunKillsSeveral(t *testing.T) {
+	fs := simfs.New(simfs.Options{})
+	report := simfs.Run(t, fs, simfs.Schedule{Seed: 3, Kill: 2, KillAt: 9, Kills: map[int]int{0: 4, 1: 1, 3: 1000}},
+		adder(t, 5), adder(t, 5), adder(t, 5), adder(t, 5))
+	require.True(t, report.Killed)
+	calls := map[int]int{}
+	for _, s := range report.Steps {
+		if s.Call != "start" {
+			calls[s.Task]++
+		}
+	}
+	// The call before which a task was killed is among the steps, and so is the deferred one that reaches no disk.
+	for task, at := range []int{4, 1, 9} {
+		require.LessOrEqual(t, at, calls[task])
+		require.LessOrEqual(t, calls[task], at+1)
+	}
+	require.GreaterOrEqual(t, counter(t, fs), 5, "the one that goes on")
+}
+
 func TestRunFindsARace(t *testing.T) {
 	lost := 0
 	for seed := range uint64(20) {
