@@ -89,7 +89,7 @@ func (w *work) mendAll(ctx context.Context, all []wrong) error {
 			err = fmt.Errorf("%s: the header does not keep the name of %q", one.fix.Mailbox, one.fix.To)
 		}
 		if err != nil {
-			w.unmended[one.fix.Mailbox] = true
+			w.unmended[one.fix.Mailbox], w.out.unmended = true, true
 			f := memberFinding("header-not-mended", finding.Error, one.place.Paths.Header, err.Error())
 			f.Fix = "mend what keeps the header from being written, then run this again"
 			w.failed = append(w.failed, f)

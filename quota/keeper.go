@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -262,6 +263,14 @@ func (k *Keeper) Recover(ctx context.Context, note []byte) error {
 	return k.mark(ctx, string(note[1:]))
 }
 
+// Doubt notes that the usage of a root may be wrong, for reasons that the caller knows: [Keeper.Settle] counts it.
+func (k *Keeper) Doubt(ctx context.Context, root string) error {
+	if checkLength(root) != nil {
+		return nil // there is no root of such a name
+	}
+	return k.mark(ctx, root)
+}
+
 // journal has an entry for each root that is dirty. The key is its name; the payload is markVersion and a random number.
 func (k *Keeper) journal() *journal.Journal { return journal.Open(k.fs, filepath.Join(k.dir, "dirty")) }
 
@@ -353,7 +362,11 @@ func (k *Keeper) unmark(ctx context.Context, root string, numbers map[string]boo
 }
 
 // Dirty are the roots whose usage may be wrong, because a change of one of their mailboxes was interrupted.
-func (k *Keeper) Dirty(ctx context.Context) ([]string, error) { return k.journal().Keys(ctx) }
+func (k *Keeper) Dirty(ctx context.Context) ([]string, error) {
+	keys, err := k.journal().Keys(ctx)
+	// What is left of an entry that could not be written is none.
+	return slices.DeleteFunc(keys, func(root string) bool { return checkLength(root) != nil }), err
+}
 
 // Settle counts the roots that are dirty, unless it has tried that before and failed. The caller holds no lock.
 func (k *Keeper) Settle(ctx context.Context) error {
@@ -381,6 +394,10 @@ func (k *Keeper) SettleAll(ctx context.Context) (settled []string, err error) {
 		if before[root], err = k.marks(ctx, root); err != nil {
 			return nil, err
 		}
+	}
+	dirty = slices.DeleteFunc(dirty, func(root string) bool { return len(before[root]) == 0 })
+	if len(dirty) == 0 { // a recalculation of no root in particular would be one of all
+		return nil, nil
 	}
 	failed := k.recountRoots(ctx, dirty)
 	var all []error

@@ -57,6 +57,8 @@ type Outcome struct {
 	// Incomplete says that a mailbox could not be counted: the record stays, and After is the sum of the others. Orphan says that no
 	// mailbox counts for the root.
 	Incomplete, Orphan bool
+	// unmended says that a header still names another root, so that what changes next is added there.
+	unmended bool
 	// Err is why the root could not be counted or written, nil if it could. Its record has the old usage.
 	Err error
 }
@@ -135,7 +137,7 @@ func (k *Keeper) recalculate(ctx context.Context, req Recalculation, changes *lo
 }
 
 // errUncounted means that a root could not be counted with certainty.
-var errUncounted = errors.New("not all mailboxes could be counted")
+var errUncounted = errors.New("not all mailboxes could be counted, or given the root that they count for")
 
 // recountRoots counts roots whose usage is known to be in doubt, and returns for each why it is still.
 func (k *Keeper) recountRoots(ctx context.Context, roots []string) map[string]error {
@@ -148,15 +150,22 @@ func (k *Keeper) recountRoots(ctx context.Context, roots []string) map[string]er
 		return failed
 	}
 	for _, o := range report.Outcomes {
-		err := o.Err
-		if err == nil && o.Incomplete {
-			err = errUncounted
-		}
-		if err = errors.Join(err, report.ListDamage); err != nil {
+		if err = errors.Join(o.doubt(), report.ListDamage); err != nil {
 			failed[o.Root] = err
 		}
 	}
 	return failed
+}
+
+// doubt is why the usage of a root may be wrong still, or become so with the next change.
+func (o *Outcome) doubt() error {
+	switch {
+	case o.Err != nil:
+		return o.Err
+	case o.Incomplete || o.unmended:
+		return errUncounted
+	}
+	return nil
 }
 
 // choose finds the roots that are meant. One whose record cannot be read is among them: its headers are to be right, too.

@@ -290,11 +290,7 @@ func (k *Keeper) settleWith(ctx context.Context, roots []string, changes *locks.
 	}
 	var all []error
 	for _, o := range report.Outcomes {
-		err := o.Err
-		if err == nil && o.Incomplete {
-			err = errUncounted
-		}
-		if err != nil {
+		if err := o.doubt(); err != nil {
 			all = append(all, fmt.Errorf("quota root %q: %w", o.Root, err))
 		}
 	}
