@@ -80,6 +80,19 @@ func (all pledges) apply(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// doubt has the roots counted in whose usage the mailboxes may have had another part than what is taken from it: those that a
+// header named without being the owner, because a count may have found out and left the mailbox out before, and those of mailboxes
+// that could not be read.
+func (s *Store) doubt(ctx context.Context, st *step) error {
+	var all []error
+	for i := range st.moves {
+		if root := st.moves[i].doubt; root != "" {
+			all = append(all, s.quota.Doubt(ctx, root))
+		}
+	}
+	return errors.Join(all...)
+}
+
 func (all pledges) leave() {
 	for _, p := range all {
 		p.Leave()

@@ -190,14 +190,22 @@ func (s *Store) refresh(ctx context.Context, st *step) error {
 		if _, err = index.Recover(ctx, s.fs, p.at, index.OpenOptions{Participant: index.SettleLater(s.quota), Log: s.logger}); err != nil && !st.frees {
 			return fmt.Errorf("%s: %w", m.Before.Name, err)
 		}
+		owner, err := s.roots.Owner(ctx, m.Before.Name.String())
+		if err != nil {
+			return err
+		}
 		seen, err := s.look(ctx, m.Before)
 		if err != nil && st.frees {
+			m.QuotaBefore, m.doubt = owner, owner
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.Before.Name, err)
 		}
 		m.QuotaBefore, m.usage = seen.root, seen.usage
+		if seen.root != owner {
+			m.doubt = seen.root
+		}
 		if !m.hasFiles() {
 			continue
 		}

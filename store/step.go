@@ -25,6 +25,8 @@ type Moved struct {
 	QuotaBefore, QuotaAfter string
 
 	usage index.Usage // of the mailbox, before
+	// doubt is the root of whose usage nobody knows after the change whether it had that of the mailbox in it.
+	doubt string
 }
 
 // step is a change that is decided, and not begun.
@@ -213,7 +215,7 @@ func (s *Store) make(ctx context.Context, st *step) error {
 	if planted.On(planted.StepClearedEarly) {
 		_ = slot.Clear(true)
 	}
-	if err := errors.Join(s.settle(ctx, e, true, ready), pledged.apply(ctx)); err != nil {
+	if err := errors.Join(s.settle(ctx, e, true, ready), pledged.apply(ctx), s.doubt(ctx, st)); err != nil {
 		s.logger.Error("a change was made, and the end of it is left for a recovery", "change", st.op, "error", err)
 		slot.Close()
 		s.reserveSlot(ctx)

@@ -36,7 +36,7 @@ func TestSyncLog(t *testing.T) {
 	for range 4 {
 		writers.Go(func() {
 			for range 20 {
-				if err := newSyncLog(disk.Process("w"), "/conf", "").add(ctx, logChanged("user.bob")...); err != nil {
+				if err := newSyncLog(disk.Process("w"), "/conf", "").add(t.Context(), logChanged("user.bob")...); err != nil {
 					t.Error(err)
 				}
 			}
