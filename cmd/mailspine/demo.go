@@ -15,9 +15,10 @@ func newDemo(s streams) *cobra.Command {
 	var kind string
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Re-enact the outage: core dumps fill the disk while the mailbox list and a mailbox are changed",
-		Long: "Re-enact the outage on a small disk of its own: core dumps fill it while the mailbox list, and then a mailbox, is\n" +
-			"being changed. Nothing outside of a temporary directory is touched, and no privilege is needed.\n\n" + exitHelp(map[int]string{
+		Short: "Re-enact the outage: core dumps fill the disk while the mailbox list, a mailbox and quotas are changed",
+		Long: "Re-enact the outage on a small disk of its own: core dumps fill it while the mailbox list, then a mailbox, and then\n" +
+			"mailboxes with quotas are being changed, and quotas recalculated. Nothing outside of a temporary directory is touched, and\n" +
+			"no privilege is needed.\n\n" + exitHelp(map[int]string{
 			exitOK: "everything that was acknowledged survived", exitNo: "", exitDamage: "",
 			exitFailed: "something was lost, or the story could not be played",
 		}),

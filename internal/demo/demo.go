@@ -1,5 +1,5 @@
 // Package demo re-enacts the outage that mailspine was written for, on a disk of its own: core dumps fill the disk while
-// the mailbox list and a mailbox are being changed.
+// the mailbox list and a mailbox are being changed, and while quota roots that are wrong are being recalculated.
 package demo
 
 import (
@@ -54,7 +54,8 @@ func Run(ctx context.Context, o Options, dir string, disk Disk) error {
 	for i, line := range disk.Describe() {
 		s.row([]string{"the disk", ""}[min(i, 1)], "%s", line)
 	}
-	s.row("the story", "%d writers change a mailbox list, and then a mailbox; a reader reads; and the space runs out", writers)
+	s.row("the story", "%d writers change a mailbox list, then a mailbox, then mailboxes with quotas;", writers)
+	s.row("", "a reader reads; and the space runs out")
 	for _, f := range []skiplist.Format{skiplist.Skiplist, skiplist.Twoskip} {
 		if err := s.playList(ctx, f); err != nil {
 			return fmt.Errorf("demo, %s: %w", f, err)
@@ -63,11 +64,14 @@ func Run(ctx context.Context, o Options, dir string, disk Disk) error {
 	if err := s.playMailbox(ctx); err != nil {
 		return fmt.Errorf("demo, mailbox: %w", err)
 	}
+	if err := s.playQuotas(ctx); err != nil {
+		return fmt.Errorf("demo, quotas: %w", err)
+	}
 	s.head("What you saw")
 	for _, t := range s.totals {
 		s.row(t.what, "%d changes acknowledged, every one survived; %d refused, none left a trace", t.acks.Load(), t.refused.Load())
 	}
-	s.row("yours", "mailspine db check FILE and index check NAME look at what is yours, and only read it")
+	s.row("yours", "mailspine db check FILE, index check NAME and quota -f -n look at what is yours, and only read it")
 	return nil
 }
 
@@ -137,9 +141,12 @@ func (t *tally) allMade(n int, change func(i int) error) error {
 // without making them wait for each other.
 const writers = 4
 
+// fillMax is how long the disk may take to fill up: some tenths of a second, and longer where others keep the machine busy.
+const fillMax = 30 * time.Second
+
 // fillDisk takes the space away while writers change what is in file and a reader reads it.
 func (s *story) fillDisk(ctx context.Context, t *tally, file string, change func(ctx context.Context, writer, i int) error, read func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, fillMax)
 	defer cancel()
 	var wg sync.WaitGroup
 	var stop atomic.Bool
@@ -179,15 +186,14 @@ func (s *story) fillDisk(ctx context.Context, t *tally, file string, change func
 	return nil
 }
 
-// spaceAgain gives the space back, and lets work make more changes.
-func (s *story) spaceAgain(ctx context.Context, work func(ctx context.Context, n int) error) error {
+// spaceAgain gives the space back, and lets work make n more changes.
+func (s *story) spaceAgain(ctx context.Context, n int, work func(ctx context.Context, n int) error) error {
 	if err := s.disk.Free(); err != nil {
 		return err
 	}
-	const more = 300
-	if err := work(ctx, more); err != nil {
+	if err := work(ctx, n); err != nil {
 		return err
 	}
-	s.row("3  space again", "%d more changes, %s", more, s.good("none refused"))
+	s.row("3  space again", "%d more changes, %s", n, s.good("none refused"))
 	return nil
 }

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,6 +23,25 @@ import (
 	"github.com/mailspine/mailspine/skiplist"
 	"github.com/mailspine/mailspine/store"
 )
+
+// TestMain runs the tests in a process that does not note which files it looks at. Go's test command has that written to a file,
+// for its cache, and the tests would run into their own limits on the size of files with it.
+func TestMain(m *testing.M) {
+	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "-test.testlogfile=") })
+	if len(args) == len(os.Args)-1 {
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	runtime.LockOSThread() // the signal comes when the thread ends that started it
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(cmd.ProcessState.ExitCode())
+}
 
 // TestLimited plays the whole story under a limit on files, and finds the limit lifted afterwards.
 func TestLimited(t *testing.T) {
@@ -34,6 +57,8 @@ func TestLimited(t *testing.T) {
 		"deletions wait too", "acknowledged mailboxes: 0 lost, 0 stale, 0 back from the dead", "names, unique ids and reverse ACLs agree", "300 more changes, none refused",
 		"db check", "refused: nothing is written to a damaged file", "into a new file", "format skiplist", "format twoskip",
 		"50 of 50 flags removed, 50 of 50 messages expunged", "expunged: 0 lost, 0 stale, 0 half applied", "index, cache, counters and message files agree",
+		"2 roots say twice what is used", "2 of 2 numbers lowered", "recalculations, two at a time", "and nothing found wrong again",
+		"acknowledged messages: 0 too low, 0 too high, 0 doubled, 0 removed",
 	} {
 		require.Contains(t, text, want)
 	}
@@ -103,7 +128,7 @@ func newPost(t *testing.T) *post {
 	fred := mboxdb.InternalName("user.fred")
 	_, err = st.Create(t.Context(), store.NewMailbox{Name: fred})
 	require.NoError(t, err)
-	p, err := openPost(t.Context(), st, fred)
+	p, err := openPost(t.Context(), st, fred, &tally{what: "mailbox"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.close()) })
 	_, err = p.fill(t.Context())

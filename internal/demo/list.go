@@ -39,7 +39,7 @@ func (s *story) playList(ctx context.Context, f skiplist.Format) error {
 	if err := s.compare(ctx, l); err != nil {
 		return err
 	}
-	if err := s.spaceAgain(ctx, l.work); err != nil {
+	if err := s.spaceAgain(ctx, 300, l.work); err != nil {
 		return err
 	}
 	if err := s.compare(ctx, l); err != nil {

@@ -29,7 +29,7 @@ func (s *story) playMailbox(ctx context.Context) (err error) {
 	if _, err := st.Create(ctx, store.NewMailbox{Name: fred}); err != nil {
 		return err
 	}
-	p, err := openPost(ctx, st, fred)
+	p, err := openPost(ctx, st, fred, &tally{what: "mailbox"})
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (s *story) playMailbox(ctx context.Context) (err error) {
 	}
 	change := func(ctx context.Context, w, i int) error { return p.change(ctx, &p.hands[w], i) }
 	read := func(ctx context.Context) error { return p.read(ctx, kept[0]) }
-	if err := s.fillDisk(ctx, &p.tally, p.box.Place().Paths.Cache, change, read); err != nil {
+	if err := s.fillDisk(ctx, p.tally, p.box.Place().Paths.Cache, change, read); err != nil {
 		return err
 	}
 	s.row("", "of the changes %d are new messages, %d of flags, %d expunged", p.appended.Load(), p.flagged.Load(), p.expunged.Load())
@@ -50,13 +50,13 @@ func (s *story) playMailbox(ctx context.Context) (err error) {
 	if err := s.comparePost(ctx, p); err != nil {
 		return err
 	}
-	if err := s.spaceAgain(ctx, p.work); err != nil {
+	if err := s.spaceAgain(ctx, 300, p.work); err != nil {
 		return err
 	}
 	if err := s.comparePost(ctx, p); err != nil {
 		return err
 	}
-	s.totals = append(s.totals, &p.tally)
+	s.totals = append(s.totals, p.tally)
 	return nil
 }
 

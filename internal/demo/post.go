@@ -18,7 +18,7 @@ import (
 
 // post changes a mailbox and remembers what was acknowledged.
 type post struct {
-	tally
+	*tally
 	open func(context.Context) (*index.Mailbox, error)
 	// box is changed, reader is read: a handle of its own, as a session of another client has it.
 	box, reader *index.Mailbox
@@ -41,12 +41,15 @@ type message struct {
 	modseq index.ModSeq
 	flags  index.Flags
 	user   index.UserFlags
+	bytes  int64
 }
 
-func messageOf(r *index.Record) message { return message{r.GUID, r.ModSeq, r.Flags, r.UserFlags} }
+func messageOf(r *index.Record) message {
+	return message{r.GUID, r.ModSeq, r.Flags, r.UserFlags, int64(r.Size)}
+}
 
-func openPost(ctx context.Context, st *store.Store, n mboxdb.Name) (*post, error) {
-	p := &post{tally: tally{what: "mailbox"}, acked: map[index.UID]message{}}
+func openPost(ctx context.Context, st *store.Store, n mboxdb.Name, t *tally) (*post, error) {
+	p := &post{tally: t, acked: map[index.UID]message{}}
 	p.open = func(ctx context.Context) (*index.Mailbox, error) { return st.OpenMailbox(ctx, n) }
 	var err error
 	if p.box, err = p.open(ctx); err != nil {
@@ -104,7 +107,7 @@ func (p *post) append(ctx context.Context, n int) (uids []index.UID, _ error) {
 	recs, err := p.update(ctx, &p.appended, n, func(tx *index.Tx, _ int) (index.Record, error) {
 		text := letter(p.sent.Add(1))
 		rec, err := tx.Append(index.NewMessage{Body: strings.NewReader(text)})
-		rec.GUID = sha1.Sum([]byte(text)) // what was sent decides
+		rec.GUID, rec.Size = sha1.Sum([]byte(text)), uint64(len(text)) // what was sent decides
 		return rec, err
 	})
 	for _, rec := range recs {
