@@ -109,18 +109,17 @@ type run struct {
 // says why what it writes is right. Roots that cannot be counted are left as they are, and the others are gone on with; the
 // error is for what keeps the whole from being done. The report is of what was done, also with an error.
 func (k *Keeper) Recalculate(ctx context.Context, req Recalculation) (*Report, error) {
-	return k.recalculate(ctx, req, nil)
+	log := k.newUndoLog(req.DryRun)
+	defer log.close()
+	return k.recalculate(ctx, req, nil, log)
 }
 
-// recalculate is Recalculate for who may hold the lock of changes of roots.
-func (k *Keeper) recalculate(ctx context.Context, req Recalculation, changes *locks.Held) (_ *Report, err error) {
-	r := &run{k: k, req: req, changes: changes, undo: k.newUndoLog(req.DryRun),
+// recalculate is Recalculate for who may hold the lock of changes of roots, with the log of the run that it is a part of.
+func (k *Keeper) recalculate(ctx context.Context, req Recalculation, changes *locks.Held, log *undoLog) (_ *Report, err error) {
+	r := &run{k: k, req: req, changes: changes, undo: log,
 		redo: map[string]bool{}, running: map[string]bool{}, stale: map[string]bool{}, merged: map[string]int{}}
 	r.cond = sync.NewCond(&r.mu)
-	defer func() {
-		r.undo.close()
-		r.finish()
-	}()
+	defer r.finish()
 	if err := r.choose(ctx); err != nil {
 		return &r.report, err
 	}

@@ -130,7 +130,7 @@ func (k *Keeper) create(ctx context.Context, root string, change func(*Record) (
 		return err // marked or not, a count changes nothing
 	}
 	report.Created = true
-	report.Counted, err = k.settleWith(ctx, touched, changes, unmark)
+	report.Counted, err = k.settleWith(ctx, touched, changes, log, unmark)
 	return err
 }
 
@@ -192,7 +192,7 @@ func (k *Keeper) remove(ctx context.Context, root string, log *undoLog) (*SetRep
 	if parent == "" {
 		return report, k.orphaned(ctx, root, changes, log)
 	}
-	report.Counted, err = k.settleWith(ctx, touched, changes, unmark)
+	report.Counted, err = k.settleWith(ctx, touched, changes, log, unmark)
 	return report, err
 }
 
@@ -283,8 +283,8 @@ func (k *Keeper) markAll(ctx context.Context, roots []string) (unmark func(conte
 }
 
 // settleWith counts roots under the lock of changes of roots, which the caller holds, and then takes the marks away.
-func (k *Keeper) settleWith(ctx context.Context, roots []string, changes *locks.Held, unmark func(context.Context) error) (*Report, error) {
-	report, err := k.recalculate(ctx, Recalculation{Roots: roots, ZeroOrphans: true}, changes)
+func (k *Keeper) settleWith(ctx context.Context, roots []string, changes *locks.Held, log *undoLog, unmark func(context.Context) error) (*Report, error) {
+	report, err := k.recalculate(ctx, Recalculation{Roots: roots, ZeroOrphans: true}, changes, log)
 	if err != nil {
 		return report, err
 	}

@@ -166,7 +166,8 @@ type UndoReport struct {
 
 // Undo takes back what a run has changed, the last change first. What the run has added to a usage is taken from what is used now, so
 // that what has changed since stays in it; a usage that would be below 0 becomes 0. A header goes back only if it still says
-// what the run has written. Undo leaves numbers as wrong as they were: it is for a run that should not have been.
+// what the run has written. Undo leaves numbers as wrong as they were: it is for a run that should not have been. A root that the
+// run has made is removed, and one that it has removed is made again, with its limits, and counted.
 //
 // It is a run itself, with a log, and may be undone. If it is cut off, the next Undo of the same run goes on where it ended.
 func (k *Keeper) Undo(ctx context.Context, run string, o UndoOptions) (report *UndoReport, err error) {
@@ -214,11 +215,14 @@ func (u *undoing) all(ctx context.Context, report *UndoReport) error {
 		}
 	}
 	failed := false
+	// A root that is made or removed is counted, and so is the one above it. That puts usage and headers right, so what such a run has
+	// changed in them must not be taken back as well.
+	counted := slices.ContainsFunc(u.run.lines, func(l undoLine) bool { return l.Kind == undoCreated || l.Kind == undoDeleted })
 	for _, l := range slices.Backward(u.run.lines) {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if u.did[l.N] {
+		if u.did[l.N] || counted && (l.Kind == undoUsage || l.Kind == undoHeader) {
 			continue
 		}
 		one := u.one(ctx, &l)
@@ -244,7 +248,7 @@ func (u *undoing) one(ctx context.Context, l *undoLine) Undone {
 	case undoLimits:
 		err = u.limits(ctx, l, &d)
 	case undoCreated:
-		d.Reason = "the root was made by the run; delete it, if it is not wanted"
+		err = u.created(ctx, l, &d)
 	case undoDeleted:
 		err = u.deleted(ctx, l, &d)
 	default:
@@ -362,6 +366,29 @@ func (u *undoing) limits(ctx context.Context, l *undoLine, d *Undone) error {
 		return err
 	}
 	return u.k.changeLimits(ctx, string(l.Root), u.log, l.N, func(rec *Record) (Limits, error) { return decide(rec), nil })
+}
+
+// created removes a root that the run has made, if it still has the limits that it was made with, and counts the one above it.
+func (u *undoing) created(ctx context.Context, l *undoLine, d *Undone) error {
+	if l.NewLimits == nil {
+		return errors.New("the line of the log lacks the limits")
+	}
+	rec, err := u.k.roots.Get(ctx, string(l.Root))
+	if err != nil {
+		return err
+	}
+	d.LimitsBefore = rec.Limits
+	if rec.Limits != *l.NewLimits {
+		d.Reason = "the run has made the root, and its limits have changed since; delete it, if it is not wanted"
+		return nil
+	}
+	d.Changed = true
+	if u.dry {
+		return nil
+	}
+	_, err = u.k.remove(ctx, string(l.Root), u.log)
+	d.Changed = err == nil
+	return err
 }
 
 // deleted makes a root again that the run has deleted, with its limits, and counts it.

@@ -26,7 +26,7 @@ const (
 	// undoBytes is the space that a log takes beforehand: some three hundred changes.
 	undoBytes = 64 << 10
 	// undoTime is the form of the time with which the name of a run begins.
-	undoTime = "20060102T150405Z"
+	undoTime = "20060102T150405.000000Z"
 )
 
 // undoLog is what a run has changed, with the old values, so that it can be taken back: lines of JSON with a checksum, one for each

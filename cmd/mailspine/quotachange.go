@@ -187,10 +187,7 @@ func (st *store) printSet(w io.Writer, dry bool, name string, r *quota.SetReport
 			printChanges(w, o)
 		}
 	}
-	switch {
-	case r.Created && !dry:
-		fmt.Fprintf(w, "mailspine quota delete %s takes it away again\n", shellWord(name))
-	case r.Undo != "":
+	if r.Undo != "" {
 		fmt.Fprintf(w, "mailspine quota undo %s takes it back\n", r.Undo)
 	}
 }

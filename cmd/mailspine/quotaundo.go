@@ -157,6 +157,8 @@ func printUndone(w io.Writer, c quota.Undone) {
 	switch {
 	case c.Mailbox != "":
 		printHeaderFix(w, quota.HeaderFix{Mailbox: c.Mailbox, From: c.From, To: c.To})
+	case c.Kind == "created":
+		fmt.Fprintf(w, "%s: deleted; its limits were %s\n", c.Root, limitsText(c.LimitsBefore))
 	case c.Kind == "deleted":
 		fmt.Fprintf(w, "%s: there again; its limits are %s\n", c.Root, limitsText(c.LimitsAfter))
 	default:
