@@ -32,8 +32,11 @@ type filled struct {
 
 const filledMsgs, filledBytes = 2, 1000
 
-// newFilled makes such a store. It takes some 100 µs for a mailbox.
-func newFilled(t testing.TB, users, folders int) *filled {
+// newFilled makes such a store. It takes some 400 µs for a mailbox.
+func newFilled(t testing.TB, users, folders int) *filled { return fill(t, users, folders, true) }
+
+// fill makes the mailboxes in the list, their files if they are asked for, and the roots.
+func fill(t testing.TB, users, folders int, files bool) *filled {
 	g := newGround(t, realcyrus.Options{})
 	f := &filled{ground: g, users: users, folders: folders, dirs: map[string]bool{}}
 	g.create(box{"user.template", filledMsgs, filledBytes})
@@ -48,6 +51,9 @@ func newFilled(t testing.TB, users, folders int) *filled {
 			for u := range users {
 				if err := f.putUser(tx, u); err != nil {
 					return err
+				}
+				for folder := 0; files && folder < folders; folder++ {
+					f.writeHeader(u, folder, filledUser(u))
 				}
 			}
 			return nil
@@ -84,7 +90,6 @@ func (f *filled) putUser(tx *skiplist.Tx, u int) error {
 		if err := tx.Put([]byte("I"+rec.UniqueID), fmt.Appendf(nil, "%%(T e N %s %s H ())", rec.Name.DB(), tail)); err != nil {
 			return err
 		}
-		f.writeHeader(u, folder, filledUser(u))
 	}
 	return nil
 }
@@ -96,16 +101,22 @@ func (f *filled) record(u, folder int) mboxdb.Record {
 
 // writeHeader writes header and index of a mailbox whose header names a root.
 func (f *filled) writeHeader(u, folder int, root string) {
-	rec := f.record(u, folder)
-	p, err := index.PlaceOf(f.template.layout, rec)
+	p, err := index.PlaceOf(f.template.layout, f.record(u, folder))
 	require.NoError(f.t, err)
+	header, index := f.content(u, folder, root)
+	f.put(p.Paths.Header, header)
+	f.put(p.Paths.Index, index)
+}
+
+// content is what both files have.
+func (f *filled) content(u, folder int, root string) (header, indexFile []byte) {
+	rec := f.record(u, folder)
 	h := f.template.header
 	h.Name, h.UniqueID, h.QuotaRoot = rec.Name.String(), rec.UniqueID, root
 	var i index.Header
 	require.NoError(f.t, i.Decode(f.template.index))
 	i.HeaderFileCRC = h.Checksum()
-	f.put(p.Paths.Header, h.Append(nil))
-	f.put(p.Paths.Index, append(i.Append(nil), f.template.index[i.StartOffset:]...))
+	return h.Append(nil), append(i.Append(nil), f.template.index[i.StartOffset:]...)
 }
 
 // setRoots writes all roots with the same numbers.

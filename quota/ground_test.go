@@ -23,8 +23,8 @@ import (
 	"github.com/mailspine/mailspine/store"
 )
 
-// background is for what is not to end with a test.
-var background = context.Background()
+// background never ends. As it could, the simulated disk takes no wait for a lock for a deadlock.
+var background, _ = context.WithCancel(context.Background())
 
 // box is a mailbox of a scenario: how many messages of how many bytes each.
 type box struct {

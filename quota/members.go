@@ -16,12 +16,15 @@ import (
 // domainMark ends the domain in an internal name.
 const domainMark = "!"
 
-// lookups remembers which roots exist while one root is worked on: many mailboxes ask for the same ones.
+// lookups remembers which roots exist while one root is worked on: many mailboxes ask for the same ones, and those that do are
+// neighbours in the list. It forgets all when it has knownMax names, so that its size does not depend on that of the list.
 type lookups struct {
 	k     *Keeper
 	ctx   context.Context
 	known map[string]bool
 }
+
+const knownMax = 1000
 
 func (k *Keeper) lookups(ctx context.Context) *lookups {
 	return &lookups{k: k, ctx: ctx, known: map[string]bool{}}
@@ -33,6 +36,9 @@ func (l *lookups) exists(root string) (bool, error) {
 	}
 	found, err := l.k.roots.Exists(l.ctx, root)
 	if err == nil {
+		if len(l.known) >= knownMax {
+			clear(l.known)
+		}
 		l.known[root] = found
 	}
 	return found, err
