@@ -416,3 +416,46 @@ func TestGolden(t *testing.T) {
 		})
 	}
 }
+
+// TestFormsWithCyrus: of records in old forms the real program reads what we read. Of those that we refuse as damaged it reads
+// something, mostly that nothing is limited; or it refuses them, and all others with them.
+func TestFormsWithCyrus(t *testing.T) {
+	realcyrus.NeedPrograms(t)
+	for name, options := range map[string]realcyrus.Options{"files": {}, "twoskip": {QuotaDB: "twoskip"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := realcyrus.NewStore(t, options)
+			c, err := imapdconf.Read(vfs.OS(), s.Conf).Config("")
+			require.NoError(t, err)
+			r, err := OpenRoots(ctx, c, Options{})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, r.Close()) })
+			set := func(root, value string) {
+				if files, ok := r.kept.(*files); ok {
+					put(t, vfs.OS(), files.path(root), string(frame([]byte(value))))
+					return
+				}
+				db, err := r.kept.(*database).open(ctx, true)
+				require.NoError(t, err)
+				require.NoError(t, db.Put(ctx, []byte(root), []byte(value)))
+			}
+			for i, value := range []string{
+				"1234567 5000", "1234567 -1", "99999 100 M 5 1000", "99999 100 77 M 5 -1 4 AS 6666 7 8", "99999 0", "0 0 AS 6666 7",
+				"%(S (7777 100) M (5) AS (0))", "%(AS (9999) X-NEW (1 2) M (5) S (7777 8) MODSEQ 3 Y %(a b))",
+				"%(S (9223372036854775807 9007199254740991) M (5) AS (0) NF (1))",
+			} {
+				set(fmt.Sprintf("user.u%d", i), value)
+			}
+			realcyrus.Give(t, s.Dir)
+			require.Equal(t, s.Run(t, "quota"), report(t, r))
+
+			set("user.cut", "%(S (7777")
+			realcyrus.Give(t, s.Dir)
+			_, err = r.Get(ctx, "user.cut")
+			require.ErrorIs(t, err, ErrDamaged)
+			out := s.Try(t, "quota", nil, "user.cut")
+			require.Zero(t, out.Code)
+			require.Contains(t, out.Stdout, strings.Repeat(" ", 17)+"        0              STORAGE user.cut\n", "nothing is used, and nothing limited")
+		})
+	}
+}

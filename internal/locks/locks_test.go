@@ -117,3 +117,52 @@ func TestEveryCallFails(t *testing.T) {
 		again.Release()
 	}
 }
+
+// TestExisting: a file that is missing is not made, one that goes while the lock is waited for is missing, and one that comes in its
+// place is the one that is locked.
+func TestExisting(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	for _, kind := range []vfs.LockKind{vfs.Shared, vfs.Exclusively} {
+		_, err := Existing(t.Context(), vfs.OS(), kind, path)
+		require.ErrorIs(t, err, syscall.ENOENT)
+		require.NoFileExists(t, path)
+	}
+	for _, replaced := range []bool{false, true} {
+		held, err := File(t.Context(), vfs.OS(), vfs.Exclusively, path, 0o600)
+		require.NoError(t, err)
+		type answer struct {
+			f   vfs.File
+			err error
+		}
+		got := make(chan answer)
+		go func() {
+			f, err := Existing(t.Context(), vfs.OS(), vfs.Exclusively, path)
+			got <- answer{f, err}
+		}()
+		select {
+		case <-got:
+			require.Fail(t, "the lock was not waited for")
+		case <-time.After(50 * time.Millisecond):
+		}
+		require.NoError(t, vfs.OS().Unlink(path))
+		if replaced {
+			f, err := vfs.OS().Open(path, vfs.ReadWrite|vfs.Create, 0o600)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+		}
+		require.NoError(t, held.Close())
+		a := <-got
+		if !replaced {
+			require.ErrorIs(t, a.err, syscall.ENOENT)
+			continue
+		}
+		require.NoError(t, a.err)
+		info, err := a.f.Stat()
+		require.NoError(t, err)
+		at, err := vfs.OS().Stat(path)
+		require.NoError(t, err)
+		require.True(t, at.SameFile(info))
+		require.NoError(t, a.f.Close())
+	}
+}
