@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -160,6 +161,9 @@ func eachChange(t *testing.T, o simfs.Options, test func(t *testing.T, disk *sim
 				require.NoError(t, attempt(done, c))
 				after, err := see(done)
 				require.NoError(t, err)
+				for name := range after {
+					require.False(t, strings.HasSuffix(name, ".NEW"), "what is left over is no root")
+				}
 				test(t, disk, c, before, after)
 			})
 		}
@@ -348,5 +352,72 @@ func TestNeverPrepared(t *testing.T) {
 	for i := range 10 {
 		require.NoError(t, r.Prepare(ctx), "what is prepared stays so")
 		require.NoError(t, update("user.a", func(r *Record) { r.Used[Storage] = int64(i) * 1_000_000_000 })(r))
+	}
+}
+
+// syncHook calls before for each sync of a directory; its error is that of the sync.
+type syncHook struct {
+	vfs.FS
+	before func(dir string) error
+}
+
+func (h *syncHook) SyncDir(dir string) error {
+	if err := h.before(dir); err != nil {
+		return err
+	}
+	return h.FS.SyncDir(dir)
+}
+
+// TestPutBackLosesNothing: a change whose last sync fails is put back; another process that wants to change the record meanwhile waits,
+// or the old content would take the place of its own.
+func TestPutBackLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	r := openRoots(t, vfs.OS(), dir)
+	create(t, r, "user.a", Record{Limits: NoLimits()})
+	other := make(chan error, 1)
+	hook := &syncHook{FS: vfs.OS()}
+	failed := false
+	hook.before = func(at string) error {
+		if failed || !strings.HasSuffix(at, "quota/a") {
+			return nil
+		}
+		failed = true
+		go func() {
+			_, err := r.Update(ctx, "user.a", func(rec *Record) error { rec.Used[Messages]++; return nil })
+			other <- err
+		}()
+		select {
+		case err := <-other:
+			other <- err
+			t.Errorf("the other change did not wait: %v", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+		return syscall.EIO
+	}
+	c, err := imapdconf.Read(vfs.OS(), filepath.Join(dir, "imapd.conf")).Config("")
+	require.NoError(t, err)
+	failing, err := OpenRoots(ctx, c, Options{FS: hook})
+	require.NoError(t, err)
+	_, err = failing.Update(ctx, "user.a", func(rec *Record) error { rec.Used[Storage]++; return nil })
+	require.ErrorIs(t, err, syscall.EIO)
+	require.NotErrorIs(t, err, ErrCommitUnknown)
+	require.NoError(t, <-other)
+	rec, err := r.Get(ctx, "user.a")
+	require.NoError(t, err)
+	require.Equal(t, Amounts{0, 1, 0, 0}, rec.Used)
+}
+
+// TestUnsyncedDirectories: directories that another process has made and not synced, as it was killed, are no reason to lose a root.
+func TestUnsyncedDirectories(t *testing.T) {
+	disk := newDisk(t, []string{"virtdomains: userid"}, simfs.Options{})
+	c := changing{make: func(r *Roots) error { return r.Create(ctx, "d.org!user.c", Record{Limits: NoLimits()}) }}
+	for _, dir := range []string{"/conf/domain", "/conf/domain/d", "/conf/domain/d/d.org", "/conf/domain/d/d.org/quota", "/conf/domain/d/d.org/quota/c"} {
+		require.NoError(t, disk.Mkdir(dir, 0o755))
+	}
+	require.NoError(t, attempt(disk, c))
+	for img := range disk.Trace().Images(simfs.Search{From: disk.Ops()}) {
+		st, err := see(img)
+		require.NoError(t, err, img.Seed)
+		require.Contains(t, st, "d.org!user.c", img.Seed)
 	}
 }
