@@ -315,7 +315,7 @@ func (g *ground) rootTexts() map[string]string {
 
 func (g *ground) quotaDir(dir, domain string, all map[string]string) {
 	for _, letter := range g.list(dir + "/quota") {
-		if letter == "root" {
+		if letter == "root" || strings.HasSuffix(letter, ".NEW") { // which a creation that was cut off has left
 			continue
 		}
 		for _, root := range g.list(dir + "/quota/" + letter) {

@@ -13,7 +13,7 @@ var (
 )
 
 // unsteadyMax is how often a root is counted again because its record changed meanwhile.
-const unsteadyMax = 3
+const unsteadyMax = 20
 
 // publish writes the sum, under the locks of all members: since they are held no change of a member can be under way, and none
 // can be added to the record before they are given back. seen is what the record said when they had been taken.

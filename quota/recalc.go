@@ -92,6 +92,9 @@ type run struct {
 	// selected are the names of the roots to work on, sorted.
 	selected []string
 
+	// crowd is held, shared, by whoever has mailboxes frozen.
+	crowd sync.RWMutex
+
 	mu      sync.Mutex
 	cond    *sync.Cond
 	next    int             // the first of selected that nobody has begun with

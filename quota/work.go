@@ -46,7 +46,7 @@ func (w *work) do(ctx context.Context) error {
 		w.changes = &locks.Held{}
 	}
 	for {
-		next, err := w.attempt(ctx)
+		next, err := w.among(ctx)
 		if outOfFiles(err) && !errors.Is(err, ErrTooManyFiles) {
 			err = &TooManyFilesError{Root: w.root, Files: w.files, Err: err}
 		}
@@ -62,6 +62,21 @@ func (w *work) do(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// among makes an attempt while others of the run are at theirs. If there are too few files for all it makes another one alone.
+func (w *work) among(ctx context.Context) (verdict, error) {
+	next, err := func() (verdict, error) {
+		w.run.crowd.RLock()
+		defer w.run.crowd.RUnlock()
+		return w.attempt(ctx)
+	}()
+	if !outOfFiles(err) || w.run.req.Jobs <= 1 {
+		return next, err
+	}
+	w.run.crowd.Lock()
+	defer w.run.crowd.Unlock()
+	return w.attempt(ctx)
 }
 
 // attempt counts the root once:
