@@ -80,5 +80,6 @@
 //
 // The locks have one order, $QUOTACHANGE, users, indexes, record, the mailbox list, and are taken in it. But Cyrus holds the index of one
 // mailbox and waits for that of another, in an order of its own. So who waits more than a second for a lock while he has others
-// gives all back, waits for that one alone, and begins anew. Who holds a record's lock waits for no other.
+// gives all back, waits for that one alone, and begins anew. Who holds a record's lock waits for no user
+// and no mailbox.
 package quota

@@ -468,3 +468,38 @@ func TestShallowAndDeep(t *testing.T) {
 	require.Len(t, report.Outcomes[0].Problems, 1)
 	require.Equal(t, "usage-not-of-records", report.Outcomes[0].Problems[0].Code)
 }
+
+// TestOldList counts by a mailbox list as releases before 3.6 have it, in either order of keys, with names that lie between a
+// mailbox and what is below it in the one and not in the other.
+func TestOldList(t *testing.T) {
+	for what, improved := range map[string]string{"plain order": "no", "improved order": "yes"} {
+		t.Run(what, func(t *testing.T) {
+			g, _ := simGround(t, simfs.Options{NoTrace: true}, "mailbox_legacy_dirs: yes", "improved_mboxlist_sort: "+improved)
+			g.putRoot("user.a", rootText("1/1/1"))
+			g.putRoot("user.a.b", rootText("1/1/1"))
+			g.create(box{"user.a", 1, 1000}, box{"user.a.b", 1, 2000}, box{"user.a.b.c", 1, 4000}, box{"user.a.b-d", 1, 8000}, box{"user.a-z", 1, 16000}, box{"user.ab", 1, 32000})
+			require.NoError(t, g.fs.Unlink("/conf/mailboxes.db"))
+			names := []string{"user.a", "user.a-z", "user.a.b", "user.a.b-d", "user.a.b.c", "user.ab"}
+			if improved == "yes" {
+				names = []string{"user.a", "user.a.b", "user.a.b.c", "user.a.b-d", "user.a-z", "user.ab"}
+			}
+			text := ""
+			for _, name := range names {
+				text += name + "\t0 default a\tlrswipkxtecda\t\n"
+			}
+			g.write("conf/mailboxes.db", text)
+			list, opts := mboxdb.Configured(g.config())
+			opts.DB.FS, opts.DB.ReadOnly, opts.DB.Format = g.fs, true, skiplist.Flat
+			l, err := mboxdb.Open(background, list, opts)
+			require.NoError(t, err)
+			defer l.Close()
+			require.Equal(t, mboxdb.Form20, l.Form())
+			roots, err := quota.OpenRoots(background, g.config(), quota.Options{FS: g.fs})
+			require.NoError(t, err)
+			report, err := quota.NewKeeper(roots, l, l.Layout(), quota.Options{FS: g.fs}).Recalculate(background, quota.Recalculation{})
+			require.NoError(t, err)
+			require.Zero(t, report.Failed+report.Incomplete, "%+v", report.Outcomes)
+			require.Equal(t, map[string]string{"user.a": "9000/2/2", "user.a.b": "6000/2/2"}, g.roots())
+		})
+	}
+}

@@ -3,6 +3,7 @@ package quota_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -295,4 +296,23 @@ func TestSetKilled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUndoRunsAreForgotten keeps so many logs and no more, the newest.
+func TestUndoRunsAreForgotten(t *testing.T) {
+	g, _ := simGround(t, simfs.Options{NoTrace: true})
+	(&scenario{}).build(g)
+	for i := range 1005 {
+		g.write(logOf(fmt.Sprintf("20250101T%06dZ-1", i)), "")
+	}
+	run := g.count(quota.Recalculation{}).Undo
+	var logs []string
+	for _, name := range g.list("conf/mailspine/quota/undo") {
+		if strings.HasSuffix(name, ".log") {
+			logs = append(logs, name)
+		}
+	}
+	require.Len(t, logs, 1000)
+	require.Equal(t, "20250101T000006Z-1.log", logs[0])
+	require.Equal(t, run+".log", logs[999])
 }

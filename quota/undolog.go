@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ const (
 	undoPrepared = "prepared"
 	// undoBytes is the space that a log takes beforehand: some three hundred changes.
 	undoBytes = 64 << 10
+	// undoMax is how many logs are kept. A store that is counted after every interrupted change would fill up with them.
+	undoMax = 1000
 	// undoTime is the form of the time with which the name of a run begins.
 	undoTime = "20060102T150405.000000Z"
 )
@@ -214,6 +217,9 @@ func (u *undoLog) begin() error {
 	if err := vfs.MkdirAll(k.fs, u.k.undoDir(), 0o700); err != nil {
 		return err
 	}
+	if err := k.forgetRuns(); err != nil {
+		return err
+	}
 	name := k.fs.Now().UTC().Format(undoTime) + "-" + strconv.Itoa(os.Getpid())
 	path := u.k.undoPath(name)
 	for n := 2; ; n++ {
@@ -235,6 +241,27 @@ func (u *undoLog) begin() error {
 		}
 		path = u.k.undoPath(name + "." + strconv.Itoa(n))
 	}
+}
+
+// forgetRuns removes the oldest logs where there are too many.
+func (k *Keeper) forgetRuns() error {
+	entries, err := k.fs.ReadDir(k.undoDir())
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name, undoSuffix); ok && !e.Dir {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, compareRuns)
+	for ; len(names) >= undoMax; names = names[1:] {
+		if err := k.fs.Unlink(k.undoPath(names[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (k *Keeper) undoPath(name string) string { return filepath.Join(k.undoDir(), name+undoSuffix) }
