@@ -25,6 +25,8 @@ type tally struct {
 	count   int
 	// wrong are the headers that name another root.
 	wrong []wrong
+	// open are mailboxes in which a change of cyrus.header was cut off: what it says may be taken back.
+	open []index.Place
 	// missing says which members could not be counted, odd what is worth knowing of others.
 	missing, odd []finding.Finding
 }
@@ -107,6 +109,9 @@ func (w *work) measure(b *box, t *tally) (usage Amounts, root string, gone bool,
 	h, err := index.ReadHeaderFile(w.run.k.fs, b.place.Paths.Header)
 	if err != nil {
 		return usage, "", false, err
+	}
+	if sum := f.Header.HeaderFileCRC; sum != 0 && sum != h.Checksum() && !w.settled[b.place.Paths.Index] {
+		t.open = append(t.open, b.place)
 	}
 	usage, err = usageOf(&f.Header)
 	if err != nil || !w.run.req.Deep {

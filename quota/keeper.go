@@ -368,12 +368,16 @@ func (k *Keeper) Dirty(ctx context.Context) ([]string, error) {
 	return slices.DeleteFunc(keys, func(root string) bool { return checkLength(root) != nil }), err
 }
 
+// settleWait bounds how long a change that is made waits for somebody who makes or removes roots, or for a run of Cyrus's program,
+// before it leaves what is dirty to others.
+const settleWait = 200 * time.Millisecond
+
 // Settle counts the roots that are dirty, unless it has tried that before and failed. The caller holds no lock.
 func (k *Keeper) Settle(ctx context.Context) error {
 	if !k.marked.Swap(false) {
 		return nil
 	}
-	_, err := k.SettleAll(ctx)
+	_, err := k.settleAll(ctx, settleWait)
 	if context.Cause(ctx) != nil {
 		k.marked.Store(true)
 	}
@@ -382,6 +386,12 @@ func (k *Keeper) Settle(ctx context.Context) error {
 
 // SettleAll counts all roots that are dirty, and returns those that are right now. The caller holds no lock.
 func (k *Keeper) SettleAll(ctx context.Context) (settled []string, err error) {
+	return k.settleAll(ctx, 0)
+}
+
+// settleAll is SettleAll with a bound, if it is not 0, of the wait for the lock of changes of roots. Without that lock a mark may be
+// of a root that somebody is about to make or to remove: it would be counted before, and the mark gone if he dies after.
+func (k *Keeper) settleAll(ctx context.Context, wait time.Duration) (settled []string, err error) {
 	dirty, err := k.Dirty(ctx)
 	if err != nil || len(dirty) == 0 {
 		return nil, err
@@ -389,6 +399,21 @@ func (k *Keeper) SettleAll(ctx context.Context) (settled []string, err error) {
 	if k.list == nil {
 		return nil, nil // they stay for who can count
 	}
+	waits := ctx
+	if wait > 0 {
+		var cancel context.CancelFunc
+		waits, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	changes, err := k.roots.LockChanges(waits)
+	if err != nil && wait > 0 && waits.Err() != nil && ctx.Err() == nil {
+		k.marked.Store(true)
+		return nil, nil // they stay marked
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer changes.Release()
 	before := map[string]map[string]bool{}
 	for _, root := range dirty {
 		if before[root], err = k.marks(ctx, root); err != nil {
@@ -399,7 +424,7 @@ func (k *Keeper) SettleAll(ctx context.Context) (settled []string, err error) {
 	if len(dirty) == 0 { // a recalculation of no root in particular would be one of all
 		return nil, nil
 	}
-	failed := k.recountRoots(ctx, dirty)
+	failed := k.recountRoots(ctx, dirty, changes)
 	var all []error
 	for _, root := range dirty {
 		err := failed[root]

@@ -142,9 +142,11 @@ func (k *Keeper) recalculate(ctx context.Context, req Recalculation, changes *lo
 var errUncounted = errors.New("not all mailboxes could be counted, or given the root that they count for")
 
 // recountRoots counts roots whose usage is known to be in doubt, and returns for each why it is still.
-func (k *Keeper) recountRoots(ctx context.Context, roots []string) map[string]error {
+func (k *Keeper) recountRoots(ctx context.Context, roots []string, changes *locks.Held) map[string]error {
 	failed := map[string]error{}
-	report, err := k.Recalculate(ctx, Recalculation{Roots: roots, ZeroOrphans: true})
+	log := k.newUndoLog(false)
+	defer log.close()
+	report, err := k.recalculate(ctx, Recalculation{Roots: roots, ZeroOrphans: true}, changes, log)
 	if err != nil {
 		for _, root := range roots {
 			failed[root] = err

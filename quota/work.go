@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/finding"
 	"github.com/mailspine/mailspine/internal/locks"
 )
@@ -14,6 +15,8 @@ type work struct {
 	root string
 	// changes is the lock of changes of roots, once it was needed.
 	changes *locks.Held
+	// settled are the indexes of mailboxes in which what was cut off has been brought to its end, if there was anything.
+	settled map[string]bool
 	// unmended are mailboxes whose headers could not be mended, tries how often that was tried.
 	unmended map[string]bool
 	tries    map[string]int
@@ -121,6 +124,10 @@ func (w *work) attempt(ctx context.Context) (verdict, error) {
 		return over, err
 	}
 	w.note(t, f)
+	if len(t.open) > 0 && !dry {
+		held.release()
+		return again, w.recoverAll(ctx, t.open)
+	}
 	all := append(t.wrong, w.strays(f)...)
 	if todo := w.toMend(all); len(todo) > 0 && !dry {
 		if w.changes == nil {
@@ -145,6 +152,25 @@ func (w *work) attempt(ctx context.Context) (verdict, error) {
 	default:
 		return over, err
 	}
+}
+
+// recoverAll brings to its end what a crash has left of changes in mailboxes. One that is left by Cyrus stays as it is.
+func (w *work) recoverAll(ctx context.Context, all []index.Place) error {
+	if w.settled == nil {
+		w.settled = map[string]bool{}
+	}
+	for _, p := range all {
+		w.settled[p.Paths.Index] = true
+		k := w.run.k
+		if _, err := index.Recover(ctx, k.fs, p, index.OpenOptions{Participant: index.SettleLater(k), Log: k.logger}); err != nil {
+			if e := context.Cause(ctx); e != nil {
+				return e
+			}
+			w.out.unmended = true
+			w.failed = append(w.failed, memberFinding("header-not-mended", finding.Error, p.Paths.Header, err.Error()))
+		}
+	}
+	return nil
 }
 
 // note has the outcome say what this attempt found.
