@@ -28,7 +28,10 @@ func countedBy(report *quota.SetReport) error {
 
 // recalculateRoots counts all roots, some, those below some, or only looks.
 func recalculateRoots(ctx context.Context, st *store.Store, o accountOp) error {
-	req := quota.Recalculation{ZeroOrphans: true, Deep: o.n%3 == 1, Jobs: int(o.n % 4)}
+	req := quota.Recalculation{ZeroOrphans: true, Deep: o.n%3 == 1}
+	if o.n == 11 { // seldom, as the scheduler has to read the stacks of goroutines that wait for each other
+		req.Jobs = 2
+	}
 	switch o.what {
 	case "some":
 		req.Roots = o.roots
