@@ -21,6 +21,7 @@ import (
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
 	"github.com/mailspine/mailspine/internal/vfs/vfstest"
 	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/quota"
 	"github.com/mailspine/mailspine/skiplist"
 )
 
@@ -38,7 +39,7 @@ func newDisk(t *testing.T, layout string, o simfs.Options) *simfs.FS {
 	t.Helper()
 	disk := simfs.New(o)
 	text := "configdirectory: /conf\ndefaultpartition: default\npartition-default: /spool\nadmins: cyrus\naltnamespace: no\nunixhierarchysep: no\n" + layouts[layout]
-	for _, dir := range []string{"/conf", "/conf/db", "/conf/quota", "/conf/quota/a", "/conf/quota/L", "/conf/sync", "/spool", "/meta", "/spool2", "/meta2"} {
+	for _, dir := range []string{"/conf", "/conf/db", "/conf/sync", "/spool", "/meta", "/spool2", "/meta2"} {
 		require.NoError(t, vfs.MkdirAll(disk, dir, 0o755))
 	}
 	write := func(name, text string) {
@@ -48,9 +49,16 @@ func newDisk(t *testing.T, layout string, o simfs.Options) *simfs.FS {
 		}))
 	}
 	write(confPath, text)
-	letter := map[bool]string{true: "L", false: "a"}[strings.Contains(text, "fulldirhash: yes")]
-	write("/conf/quota/"+letter+"/user.alice.b", "%(S (0) M (0) AS (0) NF (0) MODSEQ 1)\n")
 	c := config(t, disk)
+	roots, err := quota.OpenRoots(ctx, c, quota.Options{FS: disk})
+	require.NoError(t, err)
+	held, err := roots.LockChanges(ctx)
+	require.NoError(t, err)
+	for _, root := range []string{"user.alice", "user.alice.b", "user.zoe"} {
+		require.NoError(t, roots.Create(ctx, root, quota.Record{Limits: quota.Limits{1000, 100, quota.Unlimited, 100}}))
+	}
+	held.Release()
+	require.NoError(t, roots.Close())
 	listPath, opts := mboxdb.Configured(c)
 	opts.DB.FS = disk
 	require.NoError(t, mboxdb.Create(ctx, listPath, func() mboxdb.Options { o := opts; o.DB.Format = o.NewFormat; return o }()))
@@ -74,17 +82,45 @@ func openWith(c *imapdconf.Config, fsys vfs.FS) (*Store, error) {
 // deliver puts messages into a mailbox.
 func deliver(t testing.TB, st *Store, mailbox string, count int) {
 	t.Helper()
+	require.NoError(t, inMailbox(st, mailbox, func(tx *index.Tx) error { return appendTo(tx, 0, count) }))
+}
+
+// inMailbox changes a mailbox.
+func inMailbox(st *Store, mailbox string, do func(tx *index.Tx) error) error {
 	m, err := st.OpenMailbox(ctx, name(mailbox))
-	require.NoError(t, err)
-	require.NoError(t, m.Update(ctx, func(tx *index.Tx) error {
-		for i := range count {
-			if _, err := tx.Append(index.NewMessage{Body: strings.NewReader(fmt.Sprintf(message, i)), InternalDate: time.Unix(1_700_000_000, 0)}); err != nil {
-				return err
-			}
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.Update(ctx, do), m.Close())
+}
+
+// appendTo appends messages with these numbers.
+func appendTo(tx *index.Tx, first, count int) error {
+	for i := range count {
+		if _, err := tx.Append(index.NewMessage{Body: strings.NewReader(fmt.Sprintf(message, first+i)), InternalDate: time.Unix(1_700_000_000, 0)}); err != nil {
+			return err
 		}
-		return nil
-	}))
-	require.NoError(t, m.Close())
+	}
+	return nil
+}
+
+func expunge(tx *index.Tx, uid index.UID, mode index.ExpungeMode) error {
+	_, err := tx.Expunge(uid, mode)
+	return err
+}
+
+// transfer copies or moves a message.
+func transfer(st *Store, from, to string, uid index.UID, o index.CopyOptions) error {
+	source, err := st.OpenMailbox(ctx, name(from))
+	if err != nil {
+		return err
+	}
+	target, err := st.OpenMailbox(ctx, name(to))
+	if err != nil {
+		return errors.Join(err, source.Close())
+	}
+	_, err = index.Copy(ctx, source, target, []index.UID{uid}, o)
+	return errors.Join(err, source.Close(), target.Close())
 }
 
 // state is what a user sees of a store: the mailboxes, and what is in each.
@@ -133,6 +169,12 @@ func seeOne(st *Store, rec mboxdb.Record) (text string, err error) {
 	for e, err := range m.Records(ctx) {
 		if err != nil {
 			return "", err
+		}
+		if e.Record.Expunged() {
+			text += fmt.Sprintf("%d expunged ", e.Record.UID)
+		}
+		if e.Record.Flags&index.FlagUnlinked != 0 {
+			continue
 		}
 		body, err := m.Body(&e.Record)
 		if err != nil {
@@ -229,8 +271,11 @@ func agrees(st *Store, p *place, rec mboxdb.Record) error {
 		return fmt.Errorf("highestmodseq %d, folder %d; uidvalidity %d, %d", head.HighestModSeq, rec.FolderModSeq, head.UIDValidity, rec.UIDValidity)
 	}
 	found, err := index.Check(ctx, st.fs, p.at, index.CheckOptions{Owner: st.user(rec.Name)})
-	if err == nil && len(found) > 0 {
-		err = fmt.Errorf("%v", found[0])
+	for _, f := range found {
+		// What is left of a message that was not delivered is where nobody looks.
+		if f.Code != "message-above" && f.Severity > skiplist.Info && err == nil {
+			err = fmt.Errorf("%v", f)
+		}
 	}
 	return err
 }
@@ -269,6 +314,13 @@ var changes = map[string]func(st *Store) error{
 		_, err := st.Rename(ctx, Renaming{From: name("user.alice.a"), To: name("user.alice.a"), Partition: "other"})
 		return err
 	},
+	"deliver": func(st *Store) error {
+		return inMailbox(st, "user.alice.a", func(tx *index.Tx) error { return appendTo(tx, 3, 2) })
+	},
+	"expunge": func(st *Store) error {
+		return inMailbox(st, "user.zoe", func(tx *index.Tx) error { return expunge(tx, 1, index.ExpungeImmediate) })
+	},
+	"copy": func(st *Store) error { return transfer(st, "user.alice.a", "user.zoe", 1, index.CopyOptions{}) },
 	"setacl": func(st *Store) error {
 		_, err := st.SetACL(ctx, Grant{Name: name("user.alice.a"), Identifier: "bob", Rights: mboxdb.RightLookup})
 		return err
