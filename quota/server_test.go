@@ -446,6 +446,9 @@ func TestFormsWithCyrus(t *testing.T) {
 			} {
 				set(fmt.Sprintf("user.u%d", i), value)
 			}
+			if files, ok := r.kept.(*files); ok {
+				put(t, vfs.OS(), newFile("user.u0", files.path("user.u0")), "1\n2\n") // a creation that was cut off
+			}
 			realcyrus.Give(t, s.Dir)
 			require.Equal(t, s.Run(t, "quota"), report(t, r))
 
