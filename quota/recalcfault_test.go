@@ -250,3 +250,47 @@ func TestRecalculateKilled(t *testing.T) {
 		}
 	}
 }
+
+// TestRecalculateCrashImages cuts the power at every operation. In each image a root says what it said or what is right; an undo of the
+// run finds every change that the disk has, and the next recalculation puts all right.
+func TestRecalculateCrashImages(t *testing.T) {
+	g, disk := simGround(t, simfs.Options{})
+	wrongBase(g)
+	g.count(quota.Recalculation{DryRun: true})
+	require.NoError(t, vfstest.WriteBack(disk, "/"))
+	before := g.roots()
+	before["user.bob"] = "77/7/1" // the mark of a scan is not given back
+	from := disk.Ops()
+	run := g.count(quota.Recalculation{}).Undo
+	n := 0
+	for img := range disk.Trace().Images(simfs.Search{Limit: 2, Samples: 2, Seed: 7, From: from}) {
+		n++
+		f := g.on(img.FS)
+		for root, is := range withoutLeftOvers(f.roots()) {
+			require.Contains(t, []string{before[root], before[root] + "/SCAN", rightBase[root]}, is, "%s, %s", root, img.Seed)
+		}
+		again := g.on(img.FS.Kill())
+		again.opened(func(st *store.Store) {
+			_, err := st.Recover(background)
+			require.NoError(t, err)
+		})
+		again.keeping(func(k *quota.Keeper, _ *store.Store) {
+			_, err := k.Undo(background, run, quota.UndoOptions{})
+			if err != nil {
+				require.ErrorIs(t, err, quota.ErrNoRun)
+			}
+		})
+		for root, is := range withoutLeftOvers(again.roots()) {
+			require.Equal(t, before[root], strings.TrimSuffix(is, "/SCAN"), "%s is not undone, %s", root, img.Seed)
+		}
+		require.Equal(t, "", again.header("user.foo"), img.Seed)
+		require.Equal(t, "user.bob", again.header("user.foo.sub"), img.Seed)
+		f.opened(func(st *store.Store) {
+			_, err := st.Recover(background)
+			require.NoError(t, err)
+		})
+		f.count(quota.Recalculation{})
+		require.Equal(t, rightBase, withoutLeftOvers(f.roots()), img.Seed)
+	}
+	t.Logf("%d images", n)
+}
