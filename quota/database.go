@@ -109,11 +109,14 @@ func (d *database) has(ctx context.Context, root string) (bool, error) {
 }
 
 // all reads the whole database first: its order is not that of the bytes, and its lock is not to be held meanwhile.
-func (d *database) all(ctx context.Context) iter.Seq2[kept, error] {
+func (d *database) all(ctx context.Context, want func(root string) bool) iter.Seq2[kept, error] {
 	return func(yield func(kept, error) bool) {
 		list, err := d.list(ctx)
 		slices.SortFunc(list, func(a, b kept) int { return bytes.Compare([]byte(a.root), []byte(b.root)) })
 		for _, k := range list {
+			if want != nil && !want(k.root) {
+				continue
+			}
 			if !yield(k, nil) {
 				return
 			}

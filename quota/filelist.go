@@ -121,7 +121,7 @@ func readDir(fsys vfs.FS, dir string) ([]vfs.Entry, error) {
 	return list, err
 }
 
-func (s *files) all(ctx context.Context) iter.Seq2[kept, error] {
+func (s *files) all(ctx context.Context, want func(root string) bool) iter.Seq2[kept, error] {
 	return func(yield func(kept, error) bool) {
 		list, err := s.list(ctx)
 		if err != nil {
@@ -129,7 +129,7 @@ func (s *files) all(ctx context.Context) iter.Seq2[kept, error] {
 			return
 		}
 		for _, l := range list {
-			if l.leftOf != "" {
+			if l.leftOf != "" || want != nil && !want(l.root) {
 				continue
 			}
 			if err := context.Cause(ctx); err != nil {

@@ -66,8 +66,8 @@ type backend interface {
 	get(ctx context.Context, root string) ([]byte, error)
 	// has tells whether a root exists, whatever is kept for it.
 	has(ctx context.Context, root string) (bool, error)
-	// all lists the roots in bytewise order of their names.
-	all(ctx context.Context) iter.Seq2[kept, error]
+	// all lists the roots that want says yes to, in bytewise order of their names; nil means all.
+	all(ctx context.Context, want func(root string) bool) iter.Seq2[kept, error]
 	// change puts another value in the place of one that exists, under the lock of the record.
 	change(ctx context.Context, root string, urgent bool, edit edit) error
 	// create puts a value where there is none; edit hears of an existing one and may refuse.
@@ -147,9 +147,12 @@ func (r *Roots) Get(ctx context.Context, root string) (Record, error) {
 
 // All lists the roots in bytewise order of their names. One whose record cannot be read is among them, with its error. An error
 // of the list itself means that there may be more roots than were listed.
-func (r *Roots) All(ctx context.Context) iter.Seq2[Root, error] {
+func (r *Roots) All(ctx context.Context) iter.Seq2[Root, error] { return r.Some(ctx, nil) }
+
+// Some is All for the roots to whose names want says yes: the records of the others are not read.
+func (r *Roots) Some(ctx context.Context, want func(root string) bool) iter.Seq2[Root, error] {
 	return func(yield func(Root, error) bool) {
-		for k, err := range r.kept.all(ctx) {
+		for k, err := range r.kept.all(ctx, want) {
 			if err != nil {
 				yield(Root{}, fmt.Errorf("quota roots: %w", err))
 				return

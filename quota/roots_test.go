@@ -95,6 +95,16 @@ func TestRoots(t *testing.T) {
 			require.ErrorIs(t, r.Create(ctx, name, rec), ErrExists)
 		}
 		require.Equal(t, all, names(t, r))
+		var asked, some []string
+		for root, err := range r.Some(ctx, func(root string) bool {
+			asked = append(asked, root)
+			return strings.HasPrefix(root, "user.a.")
+		}) {
+			require.NoError(t, err)
+			some = append(some, root.Name)
+		}
+		require.Equal(t, all, asked)
+		require.Equal(t, all[4:6], some)
 		got, err := r.Get(ctx, "user.fred")
 		require.NoError(t, err)
 		require.Equal(t, Amounts{6}, got.Used)

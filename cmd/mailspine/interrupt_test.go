@@ -274,3 +274,57 @@ func TestInterruptWorking(t *testing.T) {
 		require.Zero(t, code, stderr)
 	}
 }
+
+// TestQuotaProgress: on a terminal a count that takes a while shows how far it has come, how fast, and how long it will take.
+func TestQuotaProgress(t *testing.T) {
+	dir := fixture(t, "wrong quotas")
+	now := time.Unix(0, 0)
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"quota", "-f", "-C", filepath.Join(dir, "imapd.conf")}, streams{out: &out, err: &errs, errTerminal: true,
+		now: func() time.Time { now = now.Add(time.Second); return now }})
+	require.Zero(t, code, errs.String())
+	require.Regexp(t, `quota roots \[=+\] 100 %, 1 roots/s`, errs.String())
+	require.Contains(t, errs.String(), "\r\x1b[Kmailspine: 1 quota root counted", "what is said does not stand behind the progress")
+}
+
+// TestInterruptQuota interrupts the verbs of mailspine quota while they wait for a mailbox that another process holds: they end at once,
+// with status 32, no root is changed, and run again they do their work.
+func TestInterruptQuota(t *testing.T) {
+	dir := fixture(t, "wrong quotas")
+	conf := filepath.Join(dir, "imapd.conf")
+	program, err := exec.LookPath("mailspine")
+	require.NoError(t, err)
+	link := filepath.Join(dir, linkName)
+	require.NoError(t, os.Symlink(program, link))
+	path, err := exec.Command("mailspine", "mailbox", "path", "--kind", "index", "-C", conf, "user.fred.Trash").Output()
+	require.NoError(t, err)
+	index := strings.TrimSpace(string(path))
+	root := filepath.Join(dir, "imap", "quota", "f", "user.fred")
+	before, err := os.ReadFile(root)
+	require.NoError(t, err)
+	for _, args := range [][]string{
+		{"mailspine", "quota", "-f"}, {"mailspine", "quota", "-f", "-n", "--jobs", "1"}, {"mailspine", "quota", "check"}, {link, "-f"},
+	} {
+		for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+			unlock := lock(t, index)
+			cmd := exec.Command(args[0], append(args[1:], "-C", conf)...)
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			require.NoError(t, cmd.Start())
+			waitUntil(t, func() bool { return waited(t, index) })
+			require.NoError(t, cmd.Process.Signal(s))
+			var exit *exec.ExitError
+			require.ErrorAs(t, cmd.Wait(), &exit, args)
+			require.Equal(t, exitInterrupted, exit.ExitCode(), args)
+			require.Equal(t, "interrupted\n", strings.TrimPrefix(stderr.String(), "mailspine: "), args)
+			require.Empty(t, stdout.String(), args)
+			unlock()
+			after, err := os.ReadFile(root)
+			require.NoError(t, err)
+			require.Equal(t, before, after, args)
+		}
+	}
+	out, err := exec.Command("mailspine", "quota", "-f", "-C", conf).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "user.fred: STORAGE usage was 99999, now ")
+}

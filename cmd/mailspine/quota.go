@@ -121,14 +121,12 @@ func (q *quotaRun) report() (err error) {
 	defer func() { err = errors.Join(err, roots.Close()) }()
 	p := q.st.newRootPrinter(q.cyrusJSON)
 	found := make([]bool, len(q.set.tests))
-	for root, err := range roots.All(q.st.ctx) {
+	for root, err := range roots.Some(q.st.ctx, func(root string) bool { return q.set.has(root, found) }) {
+		if err == nil {
+			err = p.add(root)
+		}
 		if err != nil {
 			return p.end(err)
-		}
-		if q.set.has(root.Name, found) {
-			if err := p.add(root); err != nil {
-				return p.end(err)
-			}
 		}
 	}
 	return p.end(q.missing(roots, found))

@@ -41,13 +41,13 @@ func (q *quotaRun) request(ctx context.Context, roots *quota.Roots, f *countFlag
 	if len(q.set.tests) == 0 {
 		return req, nil
 	}
-	for root, err := range roots.All(ctx) {
-		if err != nil {
-			return req, err
+	for _, err := range roots.Some(ctx, func(root string) bool {
+		if q.set.has(root, nil) {
+			req.Roots = append(req.Roots, root)
 		}
-		if q.set.has(root.Name, nil) {
-			req.Roots = append(req.Roots, root.Name)
-		}
+		return false // their names are all that is wanted here
+	}) {
+		return req, err
 	}
 	return req, nil
 }

@@ -65,6 +65,10 @@ func runLink(ctx context.Context, program string, args []string, s streams) int 
 	l.readSpecs()
 	if err := l.run(); err != nil {
 		l.st.line.Clear()
+		if ctx.Err() != nil {
+			fmt.Fprintln(s.err, "interrupted")
+			return exitInterrupted
+		}
 		fmt.Fprintln(s.err, "fatal error:", err)
 		l.code = max(l.code, l.failed(err))
 	}
@@ -248,23 +252,21 @@ func (l *link) report() (err error) {
 	}
 	defer func() { err = errors.Join(err, roots.Close()) }()
 	ns := l.st.admin()
-	for root, err := range roots.All(l.st.ctx) {
-		if err != nil {
+	meant := func(root string) bool {
+		return slices.ContainsFunc(l.specs, func(s linkSpec) bool { return s.selects(ns, root) })
+	}
+	for root, err := range roots.Some(l.st.ctx, meant) {
+		switch {
+		case err != nil:
 			return err
+		case root.Err != nil:
+			l.complain(root)
+			continue
 		}
-		wanted := false
 		for i := range l.specs {
-			s := &l.specs[i]
-			if !s.selects(ns, root.Name) {
-				continue
-			}
-			wanted = true
-			if root.Err == nil {
+			if s := &l.specs[i]; s.selects(ns, root.Name) {
 				s.roots = append(s.roots, root)
 			}
-		}
-		if wanted && root.Err != nil {
-			l.complain(root)
 		}
 	}
 	return l.print(l.st.streams.out)

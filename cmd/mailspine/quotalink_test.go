@@ -175,8 +175,13 @@ var fixLines = []string{"-f", "-fq", "-f -J", "-f user.fo", "-f user/foo", "-fu 
 // the roots and in the headers of the mailboxes is the same then. The root of a domain is left out: Cyrus removes it.
 func TestQuotaLinkFixes(t *testing.T) {
 	realcyrus.NeedPrograms(t)
+	kind := 0
 	eachQuotaStore(t, false, func(t *testing.T, s *quotaStore) {
-		for _, line := range fixLines {
+		kind++
+		for i, line := range fixLines {
+			if i > 0 && (i+kind)%2 == 0 {
+				continue // each kind of store takes half of them, and each line half of the kinds
+			}
 			args := strings.Fields(line)
 			their, our := &quotaStore{s.Copy(t), s.link}, &quotaStore{s.Copy(t), s.link}
 			want, got := their.theirs(t, args...), our.ours(t, args...)
