@@ -20,6 +20,7 @@ import (
 	"github.com/mailspine/mailspine/internal/realcyrus"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/skiplist"
 	"github.com/mailspine/mailspine/store"
 )
 
@@ -247,7 +248,30 @@ func letterOf(s string) string {
 }
 
 // putRoot writes the file of a root; see rootText.
-func (g *ground) putRoot(root, text string) { g.write(rootFile(root), text) }
+func (g *ground) putRoot(root, text string) {
+	if g.inDatabase() {
+		g.database(func(db *skiplist.DB) {
+			require.NoError(g.t, db.Put(background, []byte(root), []byte(strings.TrimSuffix(text, "\n"))))
+		})
+		return
+	}
+	g.write(rootFile(root), text)
+}
+
+// inDatabase tells whether roots are in a database, and not in files.
+func (g *ground) inDatabase() bool { return g.config().String("quota_db") != "quotalegacy" }
+
+// database calls do with the database of roots.
+func (g *ground) database(do func(db *skiplist.DB)) {
+	path, format := g.path("conf/quotas.db"), skiplist.Format(g.config().String("quota_db"))
+	if _, err := g.fs.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		require.NoError(g.t, skiplist.Create(background, path, skiplist.Options{FS: g.fs, Format: format}))
+	}
+	db, err := skiplist.Open(background, path, skiplist.Options{FS: g.fs, Skipstamp: g.config().Skipstamp()})
+	require.NoError(g.t, err)
+	do(db)
+	require.NoError(g.t, db.Close())
+}
 
 // rootText is what a root says that uses so much: bytes/messages/mailboxes. Limits are those of STORAGE and MESSAGE, -1 for
 // none.
@@ -297,9 +321,23 @@ func numbersOf(text string) string {
 	return strings.Join(words, "/")
 }
 
-// rootTexts are the files of all roots.
+// rootTexts are the files of all roots, or their values as they would be in files.
 func (g *ground) rootTexts() map[string]string {
 	all := map[string]string{}
+	if g.inDatabase() {
+		g.database(func(db *skiplist.DB) {
+			require.NoError(g.t, db.View(background, func(s *skiplist.Snapshot) error {
+				for rec, err := range s.All() {
+					if err != nil {
+						return err
+					}
+					all[string(rec.Key)] = string(rec.Value) + "\n"
+				}
+				return nil
+			}))
+		})
+		return all
+	}
 	g.quotaDir("conf", "", all)
 	for _, letter := range g.list("conf/domain") {
 		for _, domain := range g.list("conf/domain/" + letter) {

@@ -47,8 +47,12 @@ func fixture(t *testing.T, state string) (dir string) {
 	require.NoError(t, os.MkdirAll(filepath.Join(imap, "backup"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "imapd.conf"), []byte("configdirectory: "+imap+"\n"), 0o644))
 	list := filepath.Join(imap, "mailboxes.db")
-	if state == "store" {
+	switch state {
+	case "store":
 		fillStore(t, dir, list)
+		return dir
+	case "quotas", "wrong quotas":
+		fillQuotas(t, dir, state != "quotas")
 		return dir
 	}
 	db, err := skiplist.Open(t.Context(), list, skiplist.Options{Create: true})
@@ -106,6 +110,27 @@ func fillStore(t *testing.T, dir, path string) {
 	require.NoError(t, l.Close())
 }
 
+// fillQuotas makes a store with mailboxes that count for a quota root, whose usage may be wrong.
+func fillQuotas(t *testing.T, dir string, wrong bool) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "spool"), 0o755))
+	conf := filepath.Join(dir, "imapd.conf")
+	require.NoError(t, os.WriteFile(conf, fmt.Appendf(nil, "configdirectory: %[1]s/imap\ndefaultpartition: default\n"+
+		"partition-default: %[1]s/spool\naltnamespace: no\nunixhierarchysep: no\n", dir), 0o644))
+	for _, command := range []string{
+		"db create --format twoskip " + filepath.Join(dir, "imap", "mailboxes.db"), "mailbox create user.fred", "mailbox create user.fred.Trash",
+		"message append user.fred.Trash -", "quota set user.fred STORAGE=100 MESSAGE=10",
+	} {
+		cmd := exec.Command("mailspine", append(strings.Fields(command), "-q", "-C", conf)...)
+		cmd.Stdin = strings.NewReader(recordedMail[0])
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s\n%s", command, out)
+	}
+	if wrong {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "imap", "quota", "f", "user.fred"), []byte("%(S (99999 100) M (2 10) AS (0) NF (2))\n"), 0o600))
+	}
+}
+
 var (
 	wanted  = regexp.MustCompile(`\s*# exit status (\d+)$`)
 	crontab = regexp.MustCompile(`^\S+ \S+ \S+ \S+ \S+ root (.*)$`)
@@ -140,7 +165,7 @@ func runDoc(t *testing.T, command string) {
 
 // TestOperations runs every command of docs/operations.md, each section on a store in the state that it is about.
 func TestOperations(t *testing.T) {
-	states := map[string]string{"1. Stop, and look": "damaged", "3. Torn by a crash": "torn", "4. Damaged in the middle": "damaged", "8. The mailbox list": "store", "9. One mailbox": "store", "10. Messages, from a script": "store"}
+	states := map[string]string{"1. Stop, and look": "damaged", "3. Torn by a crash": "torn", "4. Damaged in the middle": "damaged", "8. The mailbox list": "store", "9. One mailbox": "store", "10. Messages, from a script": "store", "11. Quotas": "wrong quotas"}
 	n := 0
 	for _, s := range sections(t, "../../docs/operations.md") {
 		t.Run(s.title, func(t *testing.T) {
@@ -167,7 +192,7 @@ func TestReadme(t *testing.T) {
 	require.Len(t, commands, 2)
 	require.Regexp(t, `^go run ./cmd/mailspine demo\s+#`, commands[0])
 	require.Regexp(t, `^go test \./\.\.\.\s+#`, commands[1])
-	dir, store := fixture(t, ""), fixture(t, "store")
+	dir, store, quotas := fixture(t, ""), fixture(t, "store"), fixture(t, "quotas")
 	file := filepath.Join(dir, "imap", "mailboxes.db")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "commands"), []byte("GET user.fred\n"), 0o644))
 	gap := regexp.MustCompile(`  +`)
@@ -178,7 +203,11 @@ func TestReadme(t *testing.T) {
 		require.GreaterOrEqual(t, len(fields), 2, line)
 		if fields[1] != "db" {
 			verbs[strings.Join(fields[:min(3, len(fields))], " ")] = true
-			runDoc(t, inTour(store, fields))
+			on := store
+			if fields[1] == "quota" {
+				on = quotas
+			}
+			runDoc(t, inTour(on, fields))
 			continue
 		}
 		verbs[fields[2]] = true
@@ -200,7 +229,8 @@ func TestReadme(t *testing.T) {
 		}
 		runDoc(t, strings.Join(fields, " "))
 	}
-	require.Len(t, verbs, 12+23, "all verbs but db create, mailbox rename, delete, setacl and undump, index dump and upgrade, message cat, parse and move")
+	require.Len(t, verbs, 12+27, "all verbs but db create, mailbox rename, delete, setacl and undump, index dump and upgrade, message cat, parse and move, quota get, "+
+		"delete and runs")
 }
 
 // inTour completes a command of the tour that works on a whole store.
@@ -264,6 +294,65 @@ func TestDocumentedFields(t *testing.T) {
 				require.True(t, listed[verb][m[1]], "%s prints the field %q, which docs/operations.md does not list", verb, m[1])
 			}
 			require.NotEmpty(t, listed[verb], verb)
+		}
+	}
+}
+
+// TestDocumentedQuotaFields does so for the verbs of mailspine quota.
+func TestDocumentedQuotaFields(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	code := regexp.MustCompile("`([^`]+)`")
+	listed := map[string]map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 || !strings.HasPrefix(cells[1], " `quota") {
+			continue
+		}
+		names := map[string]bool{}
+		for _, m := range code.FindAllStringSubmatch(cells[2], -1) {
+			names[m[1]] = true
+		}
+		for _, m := range code.FindAllStringSubmatch(cells[1], -1) {
+			listed[m[1]] = names
+		}
+	}
+	for _, field := range []string{"root", "root_base64", "resources", "resource", "used", "limit", "unit", "percent", "problem", "path"} {
+		for _, verb := range []string{"quota -f", "quota set", "quota delete"} {
+			listed[verb][field] = true // the fields of quota, as they say
+		}
+	}
+	for _, field := range []string{"code", "severity", "path", "offset", "detail", "fix", "damage", "errors", "warnings", "infos", "findings", "mailboxes"} {
+		for _, verb := range []string{"quota -f", "quota check"} {
+			listed[verb][field] = true // those of check in section 7
+		}
+	}
+	for _, field := range []string{"resource", "used", "was", "unit"} {
+		listed["quota undo"][field] = true
+	}
+	dir := fixture(t, "wrong quotas")
+	conf := filepath.Join(dir, "imapd.conf")
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "imap", "quota", "c"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "imap", "quota", "c", "user.cut"), []byte("%(S ("), 0o600))
+	field := regexp.MustCompile(`"([a-z0-9_]+)":`)
+	for _, args := range []string{
+		"quota", "quota get user.cut", "quota check", "quota check user.fred", "quota -f --explain", "quota -fn", "quota set user.fred MESSAGE=9", "quota delete -n user.fred",
+		"quota runs", "quota undo", "quota delete user.fred", "quota undo",
+	} {
+		out, err := exec.Command("mailspine", append(strings.Fields(args), "--json", "-C", conf)...).Output()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			require.NoError(t, err, args)
+		}
+		verb := "quota"
+		if words := strings.Fields(args); len(words) > 1 {
+			verb += " " + strings.Replace(words[1], "-fn", "-f", 1)
+		}
+		require.NotEmpty(t, listed[verb], verb)
+		found := field.FindAllStringSubmatch(string(out), -1)
+		require.NotEmpty(t, found, args)
+		for _, m := range found {
+			require.True(t, listed[verb][m[1]], "%s prints the field %q, which docs/operations.md does not list", args, m[1])
 		}
 	}
 }
