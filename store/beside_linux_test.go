@@ -56,11 +56,11 @@ func beside(conf, seed, top string) int {
 	}
 	n, _ := strconv.ParseUint(seed, 10, 64)
 	r := rand.New(rand.NewPCG(n, 2))
-	code, done := 0, 0
+	code, done, refused := 0, 0, 0
 	for {
 		select {
 		case <-end:
-			fmt.Printf("%d changes\n", done)
+			fmt.Printf("%d changes, %d over quota\n", done, refused)
 			return code
 		default:
 		}
@@ -68,6 +68,8 @@ func beside(conf, seed, top string) int {
 		switch {
 		case err == nil:
 			done++
+		case errors.Is(err, index.ErrOverQuota):
+			refused++
 		case errors.Is(err, mboxdb.ErrExists), errors.Is(err, mboxdb.ErrNotFound), errors.Is(err, mboxdb.ErrName), errors.Is(err, ErrChildren):
 		default:
 			fmt.Printf("%s: %v\n", what, err)
