@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -120,6 +121,9 @@ func (q *quotaRun) report() (err error) {
 	}
 	defer func() { err = errors.Join(err, roots.Close()) }()
 	p := q.st.newRootPrinter(q.cyrusJSON)
+	if p.dirty, err = quota.NewKeeper(roots, nil, q.st.opts.Layout, quota.Options{ReadOnly: true}).Dirty(q.st.ctx); err != nil {
+		return err
+	}
 	found := make([]bool, len(q.set.tests))
 	for root, err := range roots.Some(q.st.ctx, func(root string) bool { return q.set.has(root, found) }) {
 		if err == nil {
@@ -162,6 +166,8 @@ type rootPrinter struct {
 	st    *store
 	cyrus *cyrusJSON
 	list  *list
+	// dirty are the roots whose usage is still to be counted, doubtful those of them that were printed.
+	dirty, doubtful []string
 	// damage is why some were not printed.
 	damage error
 }
@@ -181,11 +187,17 @@ func (p *rootPrinter) add(root quota.Root) error {
 		p.damage = errors.Join(p.damage, p.st.rootProblem(root.Err))
 	}
 	name := p.st.showRoot(root.Name)
+	dirty := slices.Contains(p.dirty, root.Name)
+	if dirty {
+		p.doubtful = append(p.doubtful, name)
+	}
 	switch {
 	case p.cyrus != nil && root.Err == nil:
 		return p.cyrus.add(name, &root.Record)
 	case !p.st.out.text() && p.cyrus == nil:
-		return p.list.add(newRootJSON(name, root))
+		j := newRootJSON(name, root)
+		j.Dirty = dirty
+		return p.list.add(j)
 	case root.Err == nil:
 		p.header()
 		p.list.n++
@@ -209,6 +221,9 @@ func (p *rootPrinter) end(err error) error {
 	}
 	if p.damage != nil {
 		err = &exitError{exitDamage, errors.Join(p.damage, err)}
+	}
+	for _, name := range p.doubtful {
+		fmt.Fprintf(p.st.streams.err, "mailspine: %s: a change was interrupted, and may not be in the usage; mailspine quota -f %s counts it\n", name, shellWord(name))
 	}
 	switch {
 	case p.cyrus != nil && (err == nil || p.cyrus.n > 0):

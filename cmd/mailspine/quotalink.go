@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -32,7 +32,7 @@ const (
 type link struct {
 	st   *store
 	args linkArgs
-	// specs are what the arguments mean, each with the roots that it selects.
+	// specs are what the arguments mean.
 	specs []linkSpec
 	// code is the exit code so far.
 	code int
@@ -42,7 +42,8 @@ type link struct {
 type linkSpec struct {
 	prefix string
 	user   string
-	roots  []quota.Root
+	// roots are those that it selects, unless it is the first, whose roots are printed as they come.
+	roots []quota.Root
 }
 
 // runLink is the program under the name of Cyrus's quota; it returns the exit code. What it does not take over are the cases
@@ -180,6 +181,11 @@ func (l *link) fix() (err error) {
 		st.line.Rate("roots")
 		req.Progress = st.line.Report
 	}
+	if !req.DryRun {
+		if _, err := k.SettleAll(st.ctx); st.ctx.Err() != nil {
+			return err
+		}
+	}
 	var outcomes []quota.Outcome
 	req.Each = func(o quota.Outcome) {
 		if o.Changed || o.Err != nil || len(o.Headers)+len(o.Problems) > 0 {
@@ -255,54 +261,71 @@ func (l *link) report() (err error) {
 	meant := func(root string) bool {
 		return slices.ContainsFunc(l.specs, func(s linkSpec) bool { return s.selects(ns, root) })
 	}
+	p := l.newPrinter()
 	for root, err := range roots.Some(l.st.ctx, meant) {
-		switch {
-		case err != nil:
-			return err
-		case root.Err != nil:
+		if err == nil && root.Err != nil {
 			l.complain(root)
 			continue
 		}
-		for i := range l.specs {
-			if s := &l.specs[i]; s.selects(ns, root.Name) {
+		if err == nil && l.specs[0].selects(ns, root.Name) {
+			err = p.add(root)
+		}
+		if err != nil {
+			return errors.Join(err, p.end())
+		}
+		for i := range l.specs[1:] {
+			if s := &l.specs[i+1]; s.selects(ns, root.Name) {
 				s.roots = append(s.roots, root)
 			}
 		}
 	}
-	return l.print(l.st.streams.out)
-}
-
-func (l *link) print(out io.Writer) error {
-	if l.args.json {
-		c := newCyrusJSON(out)
-		for _, s := range l.specs {
-			for _, root := range s.roots {
-				if name, ok := l.st.linkRoot(root.Name); ok {
-					if err := c.add(name, &root.Record); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		return c.end()
-	}
-	w := newList(output{w: out, format: "text"}).w
-	w.WriteString(quotaHeader)
-	for _, s := range l.specs {
+	for _, s := range l.specs[1:] {
 		for _, root := range s.roots {
-			name, ok := l.st.linkRoot(root.Name)
-			if !ok {
-				name = "(null)" // what the C library makes of no name
-			}
-			if _, err := w.Write(appendQuota(nil, name, &root.Record)); err != nil {
+			if err := p.add(root); err != nil {
 				return err
 			}
 		}
 	}
-	return w.Flush()
+	return p.end()
 }
 
-// linkRoot is the name of a root as Cyrus prints it; there is none for the root of a domain.
-func (st *store) linkRoot(root string) (string, bool) {
-	return st.admin().External(mboxdb.InternalName(root))
+// linkPrinter prints roots as Cyrus does.
+type linkPrinter struct {
+	st   *store
+	w    *bufio.Writer
+	json *cyrusJSON
+}
+
+func (l *link) newPrinter() *linkPrinter {
+	p := &linkPrinter{st: l.st}
+	if l.args.json {
+		p.json = newCyrusJSON(l.st.streams.out)
+		return p
+	}
+	p.w = bufio.NewWriterSize(l.st.streams.out, 64<<10)
+	p.w.WriteString(quotaHeader)
+	return p
+}
+
+// add prints a root. That of a domain has no name to Cyrus.
+func (p *linkPrinter) add(root quota.Root) error {
+	name, ok := p.st.admin().External(mboxdb.InternalName(root.Name))
+	if p.json != nil {
+		if !ok {
+			return nil
+		}
+		return p.json.add(name, &root.Record)
+	}
+	if !ok {
+		name = "(null)" // what the C library makes of no name
+	}
+	_, err := p.w.Write(appendQuota(nil, name, &root.Record))
+	return err
+}
+
+func (p *linkPrinter) end() error {
+	if p.json != nil {
+		return p.json.end()
+	}
+	return p.w.Flush()
 }

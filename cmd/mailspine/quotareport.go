@@ -118,6 +118,8 @@ type rootJSON struct {
 	Root       *string        `json:"root,omitempty"`
 	RootBase64 []byte         `json:"root_base64,omitempty"`
 	Resources  []resourceJSON `json:"resources,omitempty"`
+	// Dirty says that a change was interrupted, and may not be in the usage.
+	Dirty bool `json:"dirty,omitempty"`
 	// Problem says why nothing is known of the root, Path where that is.
 	Problem string `json:"problem,omitempty"`
 	Path    string `json:"path,omitempty"`
