@@ -6,6 +6,9 @@
 // The mailboxes have campaigns of their own, TestMailbox...: one model says what each step makes of a mailbox, for crash
 // images, faults, kills, full disks and random runs of all these.
 //
+// So have quota roots, TestQuota...: random histories of several processes on one store, cut off and spoiled in all ways, after which
+// a count of its own says what each root should have; -histories repeats one. And crash images and faults of each change.
+//
 // On the simulated disk every crash and every failing call is tried, also those that a real system makes once in a
 // million. The campaigns on the real system (the files *_linux_test.go) show that the simulation is not a fancy of ours:
 //

@@ -123,6 +123,26 @@ var mutants = []struct {
 	{planted.StepUndoSkipped, harness{"store", "TestStoreErrno/legacy/rename"}},
 	{planted.PutUnchecked, harness{"mboxdb", "TestApply"}},
 	{planted.LogLineSwallowed, harness{"store", "TestSyncLog"}},
+	{planted.QuotaDoubled, harness{"fuzz", "TestQuotaHistoriesFound"}},
+	{planted.QuotaNestedTwice, harness{"fuzz", "TestQuotaHistoriesFound"}},
+	{planted.QuotaNeighbours, harness{"fuzz", "TestQuotaHistoriesFound"}},
+	{planted.QuotaUnfrozen, harness{"fuzz", "TestQuotaHistories"}},
+	{planted.QuotaUsersUnfrozen, harness{"fuzz", "TestQuotaHistories"}},
+	{planted.QuotaWaitsHolding, harness{"quota", "TestFreezeGivesWay"}},
+	{planted.QuotaSuspectsForgotten, harness{"fuzz", "TestQuotaHistoriesFound"}},
+	{planted.QuotaHeaderBelieved, harness{"fuzz", "TestQuotaHistoriesFound"}},
+	{planted.QuotaScanKept, harness{"fuzz", "TestQuotaCrashImages/recalculate"}},
+	{planted.QuotaLimitsOld, harness{"fuzz", "TestQuotaHistories"}},
+	{planted.QuotaDamageLowers, harness{"quota", "TestDamagedListNeverLowers"}},
+	{planted.QuotaPartWritten, harness{"quota", "TestScenarios"}},
+	{planted.QuotaUndoLate, harness{"fuzz", "TestQuotaCrashImages/recalculate"}},
+	{planted.QuotaUndoUnsynced, harness{"fuzz", "TestQuotaCrashImages/recalculate"}},
+	{planted.QuotaUnnoted, harness{"fuzz", "TestQuotaHistoriesFound"}},
+	{planted.QuotaMarkForgotten, harness{"fuzz", "TestQuotaHistoriesFound"}},
+	{planted.QuotaMarkClearedFirst, harness{"fuzz", "TestQuotaCrashImages/deliver"}},
+	{planted.QuotaSettlesBeside, harness{"fuzz", "TestQuotaHistoriesFound"}},
+	{planted.QuotaDoubtForgotten, harness{"fuzz", "TestQuotaErrno/remove"}},
+	{planted.QuotaTokensIgnored, harness{"fuzz", "TestQuotaLimits"}},
 }
 
 // harness is a test that runs by itself in a process of its own: a bug may make it hang, panic, or leave locks behind.
@@ -131,7 +151,7 @@ type harness struct {
 }
 
 // withoutRapid are the packages whose tests do not know rapid's flags, or in which nothing that is run here uses it.
-var withoutRapid = []string{"fuzz", "internal/vfs", "internal/journal", "store"}
+var withoutRapid = []string{"fuzz", "internal/vfs", "internal/journal", "store", "quota"}
 
 // harnessLimit is more than any harness takes on a busy machine.
 const harnessLimit = 2 * time.Minute

@@ -26,9 +26,12 @@ func countedBy(report *quota.SetReport) error {
 	return outcomes(report.Counted)
 }
 
+// countDeep is the number of an operation that counts records.
+const countDeep = 1
+
 // recalculateRoots counts all roots, some, those below some, or only looks.
 func recalculateRoots(ctx context.Context, st *store.Store, o accountOp) error {
-	req := quota.Recalculation{ZeroOrphans: true, Deep: o.n%3 == 1}
+	req := quota.Recalculation{ZeroOrphans: true, Deep: o.n%3 == countDeep}
 	if o.n == 11 { // seldom, as the scheduler has to read the stacks of goroutines that wait for each other
 		req.Jobs = 2
 	}

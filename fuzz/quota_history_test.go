@@ -20,6 +20,8 @@ type accountHistory struct {
 	kind  int // of accountKinds
 	wrong []accountOp
 	procs []accountProcess
+	// limited says that only processes of ours are at work, which keep the limits.
+	limited bool
 	// power cuts the power after so many of 1000 parts of all operations; 0 does not.
 	power int
 }

@@ -41,6 +41,11 @@ func (r *accountRun) spoil(disk *simfs.FS, o accountOp) error {
 		return writeWhole(disk, roots.path(o.roots[0]), text.String())
 	}
 	switch o.what {
+	case "limit":
+		if err := r.oneRoot(disk, o.roots[0]); err != nil {
+			return err
+		}
+		return edit(func(text *rootText) { text.limits[1] = fmt.Sprintf(" %d", text.used.messages+o.n) })
 	case "number":
 		return edit(func(text *rootText) { text.used = tally{o.n, o.n / 2, o.n / 3, o.n % 10} })
 	case "scan":
@@ -64,6 +69,24 @@ func (r *accountRun) spoil(disk *simfs.FS, o accountOp) error {
 			return nil
 		})
 	})
+}
+
+// oneRoot has one root count for the mailboxes of all users. Changes of one user's mailboxes come one after the other by his lock.
+func (r *accountRun) oneRoot(disk *simfs.FS, root string) error {
+	roots := r.k.roots(disk)
+	for _, old := range accountOldRoots {
+		if !strings.HasPrefix(old, root+".") {
+			continue
+		}
+		if err := disk.Unlink(roots.path(old)); err != nil {
+			return err
+		}
+	}
+	text := rootText{modseq: 1}
+	if err := writeWhole(disk, roots.path(root), text.String()); err != nil {
+		return err
+	}
+	return r.countAll(disk, "before")
 }
 
 // bareStore has mailboxes, and nobody who counts them.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 )
 
@@ -65,7 +66,7 @@ func (w *work) count(ctx context.Context, held *frozen) (*tally, error) {
 			t.missing = append(t.missing, memberFinding("mailbox-unreadable", finding.Damage, b.place.Paths.Index, name+": "+err.Error()))
 			continue
 		}
-		if root != w.root {
+		if root != w.root && !planted.On(planted.QuotaNestedTwice) {
 			t.wrong = append(t.wrong, wrong{HeaderFix{Mailbox: name, From: root, To: w.root}, b.place, b.rec.UniqueID})
 		}
 		sum, exact := t.sum.Plus(usage)
@@ -110,7 +111,7 @@ func (w *work) measure(b *box, t *tally) (usage Amounts, root string, gone bool,
 	if err != nil {
 		return usage, "", false, err
 	}
-	if sum := f.Header.HeaderFileCRC; sum != 0 && sum != h.Checksum() && !w.settled[b.place.Paths.Index] {
+	if sum := f.Header.HeaderFileCRC; sum != 0 && sum != h.Checksum() && !w.settled[b.place.Paths.Index] && !planted.On(planted.QuotaHeaderBelieved) {
 		t.open = append(t.open, b.place)
 	}
 	usage, err = usageOf(&f.Header)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/finding"
@@ -45,8 +46,8 @@ func (r *run) mend(ctx context.Context, w wrong) (fix *HeaderFix, err error) {
 		h.QuotaRoot = owner
 		return r.undo.header(fix, w.id)
 	}, r.undo)
-	if errors.Is(err, errMoved) || errors.Is(err, mboxdb.ErrNotFound) {
-		return nil, nil // whoever looks again finds what there is now
+	if errors.Is(err, errMoved) || errors.Is(err, mboxdb.ErrNotFound) || errors.Is(err, index.ErrGone) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it was renamed or deleted: whoever looks again finds what there is now
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: the header still names %q: %w", w.fix.Mailbox, w.fix.From, err)

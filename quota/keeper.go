@@ -15,6 +15,8 @@ import (
 
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/journal"
+	"github.com/mailspine/mailspine/internal/locks"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
 )
@@ -120,6 +122,9 @@ func (k *Keeper) fits(root string, r *Record, delta Amounts) error {
 	pending, err := k.tokens.pending(root)
 	if err != nil {
 		return err
+	}
+	if planted.On(planted.QuotaTokensIgnored) {
+		pending = Amounts{}
 	}
 	all, _ := pending.Plus(delta)
 	for i := range all {
@@ -259,6 +264,9 @@ const journalVersion = 1
 func (k *Keeper) Recover(ctx context.Context, note []byte) error {
 	if len(note) < 2 || note[0] != journalVersion || checkLength(string(note[1:])) != nil {
 		return fmt.Errorf("%q: what a later release has noted of a quota root cannot be read", note)
+	}
+	if planted.On(planted.QuotaMarkForgotten) {
+		return nil
 	}
 	return k.mark(ctx, string(note[1:]))
 }
@@ -405,7 +413,11 @@ func (k *Keeper) settleAll(ctx context.Context, wait time.Duration) (settled []s
 		waits, cancel = context.WithTimeout(ctx, wait)
 		defer cancel()
 	}
-	changes, err := k.roots.LockChanges(waits)
+	lock := k.roots.LockChanges
+	if planted.On(planted.QuotaSettlesBeside) {
+		lock = func(context.Context) (*locks.Held, error) { return &locks.Held{}, nil }
+	}
+	changes, err := lock(waits)
 	if err != nil && wait > 0 && waits.Err() != nil && ctx.Err() == nil {
 		k.marked.Store(true)
 		return nil, nil // they stay marked
@@ -423,6 +435,11 @@ func (k *Keeper) settleAll(ctx context.Context, wait time.Duration) (settled []s
 	dirty = slices.DeleteFunc(dirty, func(root string) bool { return len(before[root]) == 0 })
 	if len(dirty) == 0 { // a recalculation of no root in particular would be one of all
 		return nil, nil
+	}
+	if planted.On(planted.QuotaMarkClearedFirst) {
+		for _, root := range dirty {
+			_ = k.unmark(ctx, root, before[root])
+		}
 	}
 	failed := k.recountRoots(ctx, dirty, changes)
 	var all []error

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mailspine/mailspine/internal/finding"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
 )
@@ -66,7 +67,11 @@ func candidates(mailbox string, domains bool) iter.Seq[string] {
 			if !yield(domain + name) {
 				return
 			}
-			name = name[:max(0, strings.LastIndexByte(name, '.'))]
+			i := strings.LastIndexByte(name, '.')
+			if planted.On(planted.QuotaNeighbours) {
+				i = len(name) - 1
+			}
+			name = name[:max(0, i)]
 		}
 		if domain != "" {
 			yield(domain)
@@ -155,7 +160,7 @@ func (f *family) read(v *mboxdb.View, l *lookups, root string, skip func(root st
 		}
 		rec.ACL, rec.History = nil, nil
 		switch {
-		case owner == root:
+		case owner == root || planted.On(planted.QuotaNestedTwice) && owner != "":
 			f.members = append(f.members, rec)
 		case owner != "" && !skip(owner):
 			f.others = append(f.others, foreign{rec, owner})

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/planted"
 )
 
 // Token is room that [Keeper.Reserve] keeps in a quota root. Exactly one of Commit and Release ends it; the second is free to be
@@ -123,6 +124,9 @@ type pledge struct {
 
 func (p *pledge) Journal() []byte {
 	if p.Token == nil {
+		return nil
+	}
+	if planted.On(planted.QuotaUnnoted) {
 		return nil
 	}
 	return append([]byte{journalVersion}, p.root...)

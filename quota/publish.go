@@ -3,6 +3,8 @@ package quota
 import (
 	"context"
 	"errors"
+
+	"github.com/mailspine/mailspine/internal/planted"
 )
 
 var (
@@ -22,7 +24,7 @@ const unsteadyMax = 20
 // old value before it.
 func (w *work) publish(ctx context.Context, seen Record, t *tally, f *family) error {
 	w.out.Limits, w.out.Before, w.out.After = seen.Limits, seen.Used, w.target(seen.Used, t, f)
-	if w.out.Incomplete {
+	if w.out.Incomplete && !planted.On(planted.QuotaPartWritten) {
 		return nil
 	}
 	if w.run.req.DryRun {
@@ -47,14 +49,23 @@ func (w *work) publish(ctx context.Context, seen Record, t *tally, f *family) er
 		}
 		w.out.Limits, w.out.Before, w.out.After = rec.Limits, rec.Used, to
 		changed, scan = rec.Used != to, rec.Scan != nil
-		if changed {
+		if changed && !planted.On(planted.QuotaUndoLate) {
 			if line, err = w.run.undo.usage(w.root, rec, to); err != nil {
 				return err
 			}
 		}
+		if planted.On(planted.QuotaLimitsOld) {
+			rec.Limits = seen.Limits
+		}
 		rec.Used, rec.Scan = to, nil
+		if planted.On(planted.QuotaScanKept) {
+			rec.Scan = seen.Scan
+		}
 		return nil
 	})
+	if changed && planted.On(planted.QuotaUndoLate) {
+		line, _ = w.run.undo.usage(w.root, &Record{Used: w.out.Before}, w.out.After)
+	}
 	w.run.undo.settle(line, err)
 	if err == nil {
 		w.out.Changed, w.out.Scan = changed, scan
@@ -68,7 +79,7 @@ func (w *work) target(used Amounts, t *tally, f *family) Amounts {
 	switch {
 	case w.out.Orphan && !w.run.req.ZeroOrphans:
 		return used
-	case f.damage == nil || w.run.req.AllowDamaged:
+	case f.damage == nil || w.run.req.AllowDamaged || planted.On(planted.QuotaDamageLowers):
 		return t.sum
 	}
 	for i := range used {

@@ -126,14 +126,16 @@ func (k *Keeper) recalculate(ctx context.Context, req Recalculation, changes *lo
 	if err := r.choose(ctx); err != nil {
 		return &r.report, err
 	}
-	if err := r.work(ctx); err != nil {
-		return &r.report, err
+	suspects, err := r.suspects(ctx)
+	if err == nil {
+		err = r.work(ctx)
 	}
-	if r.full {
+	if err == nil && r.full {
 		err = r.ownerless(ctx)
-		if err == nil {
-			err = r.work(ctx) // those that a cleared header has named
-		}
+	}
+	if err == nil {
+		r.once(suspects)
+		err = r.work(ctx) // those that a header has named, which is mended or cleared by now
 	}
 	return &r.report, err
 }

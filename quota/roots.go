@@ -11,6 +11,7 @@ import (
 
 	"github.com/mailspine/mailspine/internal/imapdconf"
 	"github.com/mailspine/mailspine/internal/locks"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
 	"github.com/mailspine/mailspine/skiplist"
@@ -193,6 +194,9 @@ func (r *Roots) Owner(ctx context.Context, mailbox string) (string, error) {
 			return ifFound(domain+root, err)
 		}
 		i := strings.LastIndexByte(root, '.')
+		if planted.On(planted.QuotaNeighbours) {
+			i = len(root) - 1
+		}
 		root = root[:max(i, 0)]
 	}
 	if domain == "" {

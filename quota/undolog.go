@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/internal/vfs"
 )
 
@@ -186,7 +187,7 @@ func (u *undoLog) put(l *undoLine, durable bool) error {
 	if _, err := u.f.WriteAt(b, u.off); err != nil {
 		return err
 	}
-	if durable {
+	if durable && !planted.On(planted.QuotaUndoUnsynced) {
 		if err := u.f.Datasync(); err != nil {
 			return err
 		}

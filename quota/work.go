@@ -7,6 +7,7 @@ import (
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/finding"
 	"github.com/mailspine/mailspine/internal/locks"
+	"github.com/mailspine/mailspine/internal/planted"
 )
 
 // work is one root that is being counted.
@@ -15,6 +16,8 @@ type work struct {
 	root string
 	// changes is the lock of changes of roots, once it was needed.
 	changes *locks.Held
+	// before is what the last attempt has counted; only a planted bug asks.
+	before Amounts
 	// settled are the indexes of mailboxes in which what was cut off has been brought to its end, if there was anything.
 	settled map[string]bool
 	// unmended are mailboxes whose headers could not be mended, tries how often that was tried.
@@ -122,6 +125,10 @@ func (w *work) attempt(ctx context.Context) (verdict, error) {
 	t, err := w.count(ctx, held)
 	if err != nil {
 		return over, err
+	}
+	if planted.On(planted.QuotaDoubled) {
+		t.sum, _ = t.sum.Plus(w.before)
+		w.before = t.sum
 	}
 	w.note(t, f)
 	if len(t.open) > 0 && !dry {

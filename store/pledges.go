@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/mboxdb"
 )
 
@@ -86,7 +87,7 @@ func (all pledges) apply(ctx context.Context) error {
 func (s *Store) doubt(ctx context.Context, st *step) error {
 	var all []error
 	for i := range st.moves {
-		if root := st.moves[i].doubt; root != "" {
+		if root := st.moves[i].doubt; root != "" && !planted.On(planted.QuotaDoubtForgotten) {
 			all = append(all, s.quota.Doubt(ctx, root))
 		}
 	}

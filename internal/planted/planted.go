@@ -254,3 +254,47 @@ const (
 	// JournalTornBelieved does not compare the checksum of an entry.
 	JournalTornBelieved Switch = "journal-torn-believed"
 )
+
+// The usage of quota roots (package quota).
+const (
+	// QuotaDoubled begins another look at the mailboxes of a root with the sums of the last one, as Cyrus did until 2011.
+	QuotaDoubled Switch = "quota-doubled"
+	// QuotaNestedTwice counts the mailboxes of a root that lies below another for both.
+	QuotaNestedTwice Switch = "quota-nested-twice"
+	// QuotaNeighbours takes a mailbox for one of a root whose name is the beginning of its own.
+	QuotaNeighbours Switch = "quota-neighbours"
+	// QuotaUnfrozen counts mailboxes without the locks of their indexes.
+	QuotaUnfrozen Switch = "quota-unfrozen"
+	// QuotaUsersUnfrozen counts mailboxes without the locks of their users.
+	QuotaUsersUnfrozen Switch = "quota-users-unfrozen"
+	// QuotaWaitsHolding waits for the lock of one mailbox without end while those of others are held.
+	QuotaWaitsHolding Switch = "quota-waits-holding"
+	// QuotaSuspectsForgotten does not count a root again that a header has named until somebody else mended it.
+	QuotaSuspectsForgotten Switch = "quota-suspects-forgotten"
+	// QuotaHeaderBelieved takes the header of a change that was cut off for one that lasts.
+	QuotaHeaderBelieved Switch = "quota-header-believed"
+	// QuotaScanKept leaves the mark of a scan in the record.
+	QuotaScanKept Switch = "quota-scan-kept"
+	// QuotaLimitsOld writes the limits that the record had before its mailboxes were counted.
+	QuotaLimitsOld Switch = "quota-limits-old"
+	// QuotaDamageLowers lowers usage by a mailbox list that is damaged.
+	QuotaDamageLowers Switch = "quota-damage-lowers"
+	// QuotaPartWritten writes the sum of a root of which a mailbox could not be counted.
+	QuotaPartWritten Switch = "quota-part-written"
+	// QuotaUndoLate notes the old usage after it was changed.
+	QuotaUndoLate Switch = "quota-undo-late"
+	// QuotaUndoUnsynced changes usage before the note of the old one is durable.
+	QuotaUndoUnsynced Switch = "quota-undo-unsynced"
+	// QuotaUnnoted begins a change of a mailbox without a note in the journal that its root may be wrong after a crash.
+	QuotaUnnoted Switch = "quota-unnoted"
+	// QuotaMarkForgotten does not mark the root of a change that was cut off as dirty.
+	QuotaMarkForgotten Switch = "quota-mark-forgotten"
+	// QuotaMarkClearedFirst clears the mark of a dirty root before it is counted.
+	QuotaMarkClearedFirst Switch = "quota-mark-cleared-first"
+	// QuotaSettlesBeside counts dirty roots while somebody makes or removes them.
+	QuotaSettlesBeside Switch = "quota-settles-beside"
+	// QuotaDoubtForgotten moves a mailbox whose header names a foreign root without having that counted.
+	QuotaDoubtForgotten Switch = "quota-doubt-forgotten"
+	// QuotaTokensIgnored gives away room that others have asked for.
+	QuotaTokensIgnored Switch = "quota-tokens-ignored"
+)
