@@ -74,6 +74,15 @@ func limitText(limit int64) string {
 	return fmt.Sprint(limit)
 }
 
+// quotaChangeExits are the codes of a command that changes quota roots.
+func quotaChangeExits(no string) map[int]string {
+	return map[int]string{
+		exitNo:     no,
+		exitDamage: "a quota root, a mailbox or the list cannot be read; what it is about was left alone",
+		exitFailed: "it could not be done; the root is as it was, unless the message says that this is unknown",
+	}
+}
+
 // changedRootJSON is the JSON of a change of a root.
 type changedRootJSON struct {
 	rootJSON
@@ -107,7 +116,7 @@ func (f *quotaFlags) setCommand(s streams) *cobra.Command {
 		Args:    cobra.MinimumNArgs(2),
 	}
 	dryFlag(c, &dry)
-	return f.storeCommand(s, c, changeExits("there is no mailbox that the root would count for"), func(st *store, args []string) error {
+	return f.storeCommand(s, c, quotaChangeExits("there is no mailbox that the root would count for"), func(st *store, args []string) error {
 		limits, err := parseLimits(args[1:])
 		if err != nil {
 			return err
@@ -216,7 +225,7 @@ func (f *quotaFlags) deleteCommand(s streams) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	dryFlag(c, &dry)
-	return f.storeCommand(s, c, changeExits("there is no such quota root"), func(st *store, args []string) error {
+	return f.storeCommand(s, c, quotaChangeExits("there is no such quota root"), func(st *store, args []string) error {
 		root, err := st.rootName(args[0])
 		if err != nil {
 			return err

@@ -79,7 +79,7 @@ func (f *quotaFlags) undoCommand(s streams) *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 	}
 	dryFlag(c, &dry)
-	return f.storeCommand(s, c, changeExits("there is no such run, it was undone already, or some changes cannot be taken back"), func(st *store, args []string) (err error) {
+	return f.storeCommand(s, c, quotaChangeExits("there is no such run, it was undone already, or some changes cannot be taken back"), func(st *store, args []string) (err error) {
 		k, done, err := st.openKeeper(dry)
 		if err != nil {
 			return err
