@@ -41,8 +41,9 @@ func fill(t testing.TB, users, folders int, files bool) *filled {
 	f := &filled{ground: g, users: users, folders: folders, dirs: map[string]bool{}}
 	g.create(box{"user.template", filledMsgs, filledBytes})
 	p := g.place("user.template")
-	f.template.index = g.read(g.rel(p.Paths.Index))
-	require.NoError(t, f.template.header.Decode(g.read(g.rel(p.Paths.Header))))
+	g.write("template.index", string(g.read(g.rel(p.Paths.Index))))
+	g.write("template.header", string(g.read(g.rel(p.Paths.Header))))
+	f.readTemplate()
 	g.opened(func(st *store.Store) {
 		f.template.layout = st.Layout()
 		_, err := st.Delete(f.t.Context(), store.Deletion{Name: mboxdb.InternalName("user.template"), Immediate: true})
@@ -62,6 +63,12 @@ func fill(t testing.TB, users, folders int, files bool) *filled {
 	f.setRoots(f.right())
 	g.give()
 	return f
+}
+
+// readTemplate reads what the files of all mailboxes are made of.
+func (f *filled) readTemplate() {
+	f.template.index = f.read("template.index")
+	require.NoError(f.t, f.template.header.Decode(f.read("template.header")))
 }
 
 func filledUser(u int) string { return fmt.Sprintf("user.%c%05d", 'a'+u%26, u) }
