@@ -31,7 +31,8 @@
 //  3. Under the freeze the record is read, and then the list anew, with which roots exist. If the members are not those of step 1,
 //     all is given back, and step 1 comes again. So the frozen mailboxes are the members: (b) needs no more than to read each
 //     header of an index, which is in no writer's hands, once. A path is counted once, also if two names lead to it.
-//  4. The headers (cyrus.header) are read. If one is wrong, all is given back, the lock of changes of roots ($QUOTACHANGE) is taken, and
+//  4. The headers (cyrus.header) are read. One of which the index has another checksum may be in the middle of a change that was cut off, which
+//     would be finished or taken back later: that is done first, and then step 1 again. If one is wrong, all is given back, the lock of changes of roots ($QUOTACHANGE) is taken, and
 //     step 1 comes again; if it is still wrong it is mended by a transaction of the index, which decides anew, under its exclusive
 //     locks, which root is right. Then step 1 again. That is (c) for members. For others see below.
 //  5. The sum is written, under the lock of the record and still frozen, with the limits and whatever else the record says by then.

@@ -204,7 +204,17 @@ func (k *Keeper) ready(ctx context.Context) error {
 	if err = writeError(err); errors.Is(err, ErrNoSpace) {
 		return fmt.Errorf("keep room for the usage of a quota root: %w", err)
 	}
+	if err == nil {
+		k.readyUndo()
+	}
 	return err
+}
+
+// readyUndo prepares a log for a recalculation on a full disk. A change does without one.
+func (k *Keeper) readyUndo() {
+	if err := k.prepareUndo(); err != nil {
+		k.logger.Debug("no undo log is prepared for a full disk", "error", err)
+	}
 }
 
 // makeDir makes the directory of what has to outlive a crash.

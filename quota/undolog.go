@@ -311,9 +311,7 @@ func (u *undoLog) close() {
 		u.f = nil
 	}
 	if !u.dry {
-		if err := u.k.prepareUndo(); err != nil {
-			u.k.logger.Debug("no undo log is prepared for a full disk", "error", err)
-		}
+		u.k.readyUndo()
 	}
 }
 
