@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/internal/vfs/faultfs"
 	"github.com/mailspine/mailspine/internal/vfs/simfs"
 	"github.com/mailspine/mailspine/quota"
@@ -315,4 +318,34 @@ func TestUndoRunsAreForgotten(t *testing.T) {
 	require.Len(t, logs, 1000)
 	require.Equal(t, "20250101T000006Z-1.log", logs[0])
 	require.Equal(t, run+".log", logs[999])
+}
+
+// sticky refuses to remove what is in the directory of the undo logs.
+type sticky struct{ vfs.FS }
+
+func (f sticky) Unlink(name string) error {
+	if strings.Contains(name, "/quota/undo/") {
+		return &fs.PathError{Op: "unlink", Path: name, Err: syscall.EPERM}
+	}
+	return f.FS.Unlink(name)
+}
+
+// TestUndoLogCannotBegin: a directory from which nothing can be removed ends a run with an error, and with one file at the most.
+func TestUndoLogCannotBegin(t *testing.T) {
+	g, disk := simGround(t, simfs.Options{})
+	(&scenario{}).build(g)
+	g.count(quota.Recalculation{}) // which prepares a log
+	before := len(g.list("conf/mailspine/quota/undo"))
+	for root := range baseRight {
+		g.putRoot(root, rootText("1/1/1"))
+	}
+	st := g.open()
+	report, err := keeperThrough(sticky{disk}, g, st).Recalculate(background, quota.Recalculation{Roots: []string{"user.foo"}})
+	require.NoError(t, err)
+	require.NoError(t, st.Close())
+	require.ErrorIs(t, report.Outcomes[0].Err, syscall.EPERM)
+	require.Equal(t, "1/1/1", g.roots()["user.foo"])
+	require.LessOrEqual(t, len(g.list("conf/mailspine/quota/undo")), before+1)
+	g.count(quota.Recalculation{})
+	require.Equal(t, baseRight, withoutLeftOvers(g.roots()))
 }

@@ -224,6 +224,9 @@ func (u *undoLog) begin() error {
 	name := k.fs.Now().UTC().Format(undoTime) + "-" + strconv.Itoa(os.Getpid())
 	path := u.k.undoPath(name)
 	for n := 2; ; n++ {
+		if n > undoMax {
+			return fmt.Errorf("%s: %w", path, fs.ErrExist)
+		}
 		f, err := u.claim(path)
 		if err == nil {
 			info, err := f.Stat()
@@ -273,7 +276,8 @@ func (u *undoLog) claim(path string) (vfs.File, error) {
 	prepared := filepath.Join(u.k.undoDir(), undoPrepared)
 	// Linked and not renamed, as that could put it over the log of another run. Who unlinks it is the only one that has it, unless a
 	// crash came between: then it has two names.
-	if err := fsys.Link(prepared, path); err == nil {
+	switch err := fsys.Link(prepared, path); {
+	case err == nil:
 		if err := fsys.Unlink(prepared); err == nil {
 			if f, err := fsys.Open(path, vfs.ReadWrite, 0); err == nil {
 				if info, err := f.Stat(); err == nil && info.Nlink == 1 {
@@ -282,8 +286,10 @@ func (u *undoLog) claim(path string) (vfs.File, error) {
 				_ = f.Close()
 			}
 		}
-		_ = fsys.Unlink(path)
-	} else if errors.Is(err, fs.ErrExist) {
+		if err := fsys.Unlink(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err // another name would end in the same way, and leave a file behind
+		}
+	case errors.Is(err, fs.ErrExist):
 		return nil, err
 	}
 	f, err := fsys.Open(path, vfs.ReadWrite|vfs.Create|vfs.Exclusive, 0o600)
