@@ -69,6 +69,8 @@ func (a *accounts) Recover(_ context.Context, b []byte) error {
 	return nil
 }
 
+func (a *accounts) Doubt(context.Context, string) error { return nil }
+
 func (a *accounts) Settle(context.Context) error { return nil }
 
 type pledge struct{ a *accounts }

@@ -48,6 +48,16 @@ type Usage struct {
 	Parts []Usage
 }
 
+// Usage is what a mailbox counts for its quota root, by its header, without the mailbox itself. Before version 12 no header says how
+// many messages exist: all that have a record do.
+func (h *Header) Usage() Usage {
+	messages := h.Exists
+	if !h.Version.HasChecksums() {
+		messages = h.NumRecords
+	}
+	return Usage{Bytes: int64(h.QuotaUsed), Messages: int64(messages), AnnotBytes: int64(h.QuotaAnnot)}
+}
+
 // Zero tells whether nothing changes.
 func (u Usage) Zero() bool {
 	return u.Bytes == 0 && u.Messages == 0 && u.AnnotBytes == 0 && u.Folder == 0
@@ -62,11 +72,15 @@ func (u Usage) Zero() bool {
 // finished or undone. It does not know which, so the accounts are to be made anew. That needs locks of mailboxes, which the
 // one who recovers holds: Recover only makes a note of it, which outlives a crash.
 //
-// Settle does what was noted. It is called after a change that Begin has consented to, and after Recover, when all locks are given back. What it cannot do
-// stays noted, and its error is told to the log alone.
+// Doubt makes such a note of a quota root, for a change that comes to other numbers than the header of a mailbox had: a repack that
+// finds it wrong. It is called before the change.
+//
+// Settle does what was noted. It is called after a change that Begin has consented to, and after Recover and Doubt, when all locks
+// are given back. What it cannot do stays noted, and its error is told to the log alone.
 type Participant interface {
 	Begin(ctx context.Context, u Usage) (Pledge, error)
 	Recover(ctx context.Context, journal []byte) error
+	Doubt(ctx context.Context, root string) error
 	Settle(ctx context.Context) error
 }
 

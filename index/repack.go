@@ -123,7 +123,7 @@ func FinishRepack(ctx context.Context, fsys vfs.FS, p Place, opts OpenOptions) (
 	if found, err = interrupted(fsys, p); !found || err != nil {
 		return found, err
 	}
-	release, err := repackLocks(ctx, fsys, p, &RepackOptions{Open: opts})
+	_, release, err := repackLocks(ctx, fsys, p, &RepackOptions{Open: opts})
 	if err != nil {
 		return true, err
 	}
@@ -146,13 +146,13 @@ func interrupted(fsys vfs.FS, p Place) (bool, error) {
 
 // repackLocks keeps everybody else away: those of Cyrus's programs that only read, too, as files are replaced. What the
 // journal has of a change that was interrupted is brought to its end, because its records are in the file that goes.
-func repackLocks(ctx context.Context, fsys vfs.FS, p Place, opts *RepackOptions) (release func(), err error) {
+func repackLocks(ctx context.Context, fsys vfs.FS, p Place, opts *RepackOptions) (w *writer, release func(), err error) {
 	user, err := locks.InOrder(ctx, fsys, vfs.Exclusively, p.UserLocks...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var name *locks.Held
-	w := &writer{fs: fsys, place: p, opts: &opts.Open, log: logger(opts.Open.Log)}
+	w = &writer{fs: fsys, place: p, opts: &opts.Open, log: logger(opts.Open.Log)}
 	release = func() {
 		w.close()
 		name.Release()
@@ -171,9 +171,9 @@ func repackLocks(ctx context.Context, fsys vfs.FS, p Place, opts *RepackOptions)
 	}
 	if err != nil {
 		release()
-		return nil, err
+		return nil, nil, err
 	}
-	return release, nil
+	return w, release, nil
 }
 
 // repack is one repack under way.
@@ -183,6 +183,7 @@ type repack struct {
 	place Place
 	opts  RepackOptions
 	to    Version
+	w     *writer // who holds the locks
 
 	old  *Files
 	done *Repacked
@@ -200,7 +201,7 @@ type repack struct {
 }
 
 func repackTo(ctx context.Context, fsys vfs.FS, p Place, to Version, opts RepackOptions) (*Repacked, error) {
-	release, err := repackLocks(ctx, fsys, p, &opts)
+	w, release, err := repackLocks(ctx, fsys, p, &opts)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +211,7 @@ func repackTo(ctx context.Context, fsys vfs.FS, p Place, to Version, opts Repack
 			return nil, fmt.Errorf("finish an interrupted repack: %w", err)
 		}
 	}
-	r := &repack{ctx: ctx, fs: fsys, place: p, opts: opts, to: to}
+	r := &repack{ctx: ctx, fs: fsys, place: p, opts: opts, to: to, w: w}
 	if r.old, err = OpenFiles(fsys, p.Paths); err != nil {
 		return nil, err
 	}
@@ -296,6 +297,9 @@ func (r *repack) perform() error {
 // replace does it, and tells whether nothing is left to finish or to take back.
 func (r *repack) replace() (clean bool, err error) {
 	err = errors.Join(r.prepare(), r.close())
+	if err == nil {
+		err = r.doubt()
+	}
 	committed := false
 	if err == nil {
 		committed, err = r.commit()
@@ -313,6 +317,18 @@ func (r *repack) replace() (clean bool, err error) {
 	// The repack is done. What follows only clears away.
 	r.done.Unfinished = finishRepack(context.WithoutCancel(r.ctx), r.fs, r.place)
 	return r.done.Unfinished == nil, nil
+}
+
+// doubt has the participant note that the quota root of the mailbox is to be counted anew, if the new header has other numbers than the
+// old one. It cannot be counted before the locks are given back, and so not before the commit.
+func (r *repack) doubt() error {
+	root := r.old.Header.QuotaRoot
+	was, is := r.old.Index.Header.Usage(), r.pass.header.Usage()
+	if r.opts.Open.Participant == nil || root == "" || was.Bytes == is.Bytes && was.Messages == is.Messages && was.AnnotBytes == is.AnnotBytes {
+		return nil
+	}
+	r.w.told = true
+	return r.opts.Open.Participant.Doubt(r.ctx, root)
 }
 
 // prepare does all that comes before the commit.

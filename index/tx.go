@@ -305,7 +305,9 @@ func (tx *Tx) account(old, rec *Record) {
 	h.SyncBasic ^= was.SyncBasic ^ is.SyncBasic
 	h.SyncAnnot ^= was.SyncAnnot ^ is.SyncAnnot
 	tx.usage.Bytes += int64(is.QuotaUsed - was.QuotaUsed)
-	tx.usage.Messages += int64(is.Exists) - int64(was.Exists)
+	if v.HasChecksums() || old == nil { // before, what has a record counts: see Header.Usage
+		tx.usage.Messages += int64(is.Exists) - int64(was.Exists)
+	}
 	if was.Exists > is.Exists { // expunged: its annotations count no more
 		a := tx.w.annotations(tx.ctx, old.UID)
 		h.SyncAnnot ^= a.sum

@@ -213,6 +213,11 @@ func (a *accounts) Recover(_ context.Context, b []byte) error {
 	return nil
 }
 
+func (a *accounts) Doubt(_ context.Context, root string) error {
+	a.calls = append(a.calls, "doubt "+root)
+	return nil
+}
+
 func (a *accounts) Settle(context.Context) error {
 	if a.settle == nil {
 		return nil

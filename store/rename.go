@@ -170,8 +170,7 @@ func (s *Store) look(ctx context.Context, rec mboxdb.Record) (n seen, err error)
 	if file.UniqueID != rec.UniqueID {
 		return n, fmt.Errorf("%s holds the mailbox of the unique id %s: %w", p.at.Messages, file.UniqueID, index.ErrDamaged)
 	}
-	return seen{root: file.QuotaRoot, highest: uint64(header.HighestModSeq),
-		usage: index.Usage{Bytes: int64(header.QuotaUsed), Messages: int64(header.Exists), AnnotBytes: int64(header.QuotaAnnot)}}, nil
+	return seen{root: file.QuotaRoot, highest: uint64(header.HighestModSeq), usage: header.Usage()}, nil
 }
 
 // refresh looks again at the files of mailboxes that stay, now that nobody else has them open: the server need not hold the
