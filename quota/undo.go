@@ -69,7 +69,7 @@ func (k *Keeper) pastRuns(ctx context.Context) (all []*pastRun, err error) {
 	if err != nil {
 		return nil, ignoreMissing(err)
 	}
-	byName := map[string]*pastRun{}
+	undos := map[string][]*pastRun{}
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name, undoSuffix)
 		if !ok || e.Dir {
@@ -88,13 +88,20 @@ func (k *Keeper) pastRuns(ctx context.Context) (all []*pastRun, err error) {
 		p := readRun(name, b)
 		if len(p.lines) > 0 || p.Of != "" {
 			all = append(all, p)
-			byName[name] = p
 		}
 	}
 	slices.SortFunc(all, func(a, b *pastRun) int { return compareRuns(a.Name, b.Name) })
 	for _, p := range all {
-		if of := byName[p.Of]; of != nil && p.whole {
-			of.UndoneBy = p.Name
+		if p.Of != "" && p.whole {
+			undos[p.Of] = append(undos[p.Of], p)
+		}
+	}
+	// An undo that was undone itself is none any more, until that undo is undone. It is later than what it undoes.
+	for _, p := range slices.Backward(all) {
+		for _, by := range undos[p.Name] {
+			if by.UndoneBy == "" {
+				p.UndoneBy = by.Name
+			}
 		}
 	}
 	return all, nil
@@ -181,15 +188,13 @@ func (k *Keeper) Undo(ctx context.Context, run string, o UndoOptions) (report *U
 		return report, fmt.Errorf("%q: %w", run, ErrNoRun)
 	}
 	past := all[i]
-	if by := past.UndoneBy; by != "" && !slices.ContainsFunc(all, func(p *pastRun) bool { return p.Name == by && p.UndoneBy != "" }) {
-		return report, fmt.Errorf("%q, by %q: %w", run, by, ErrUndone)
+	if past.UndoneBy != "" {
+		return report, fmt.Errorf("%q, by %q: %w", run, past.UndoneBy, ErrUndone)
 	}
-	u := &undoing{k: k, run: past, dry: o.DryRun, log: k.newUndoLog(o.DryRun), did: map[int64]bool{}}
+	u := &undoing{k: k, run: past, dry: o.DryRun, log: k.newUndoLog(o.DryRun), did: map[int64]bool{}, begun: map[int64]undoLine{}}
 	for _, p := range all {
-		if p.Of == run && !p.whole {
-			for _, l := range p.lines {
-				u.did[l.OfN] = true
-			}
+		if p.Of == run && !p.whole && p.UndoneBy == "" {
+			u.goOn(p)
 		}
 	}
 	defer func() {
@@ -205,7 +210,22 @@ type undoing struct {
 	run *pastRun
 	dry bool
 	log *undoLog
-	did map[int64]bool
+	// did are the changes that an undo which was cut off has taken back; begun are those of which it is not known, by its lines.
+	did   map[int64]bool
+	begun map[int64]undoLine
+}
+
+// goOn takes note of what an undo has done that was cut off.
+func (u *undoing) goOn(p *pastRun) {
+	for _, l := range p.lines {
+		switch {
+		case !p.unsure[l.N]:
+			u.did[l.OfN] = true
+			delete(u.begun, l.OfN)
+		case l.Kind == undoUsage && l.Old != nil && l.New != nil && !u.did[l.OfN]:
+			u.begun[l.OfN] = l // what else there is tells by itself whether it was taken back
+		}
+	}
 }
 
 func (u *undoing) all(ctx context.Context, report *UndoReport) error {
@@ -268,14 +288,21 @@ func (u *undoing) unsure(l *undoLine, rec *Record) bool {
 
 const reasonUnsure = "the run was cut off here, and it is not known whether it had made the change"
 
+const reasonBegun = "an undo that was cut off has taken it back"
+
 func (u *undoing) usage(ctx context.Context, l *undoLine, d *Undone) error {
 	if l.Old == nil || l.New == nil {
 		return errors.New("the line of the log lacks the usage")
 	}
 	var line *undoLine
+	begun, isBegun := u.begun[l.N]
 	decide := func(rec *Record) (to Amounts, ok bool) {
 		d.Before, d.After, d.Reason = rec.Used, rec.Used, ""
-		if u.unsure(l, rec) {
+		if isBegun && rec.Used == *begun.New {
+			d.Reason = reasonBegun
+			return rec.Used, false
+		}
+		if u.unsure(l, rec) || isBegun && rec.Used != *begun.Old {
 			d.Reason = reasonUnsure
 			return rec.Used, false
 		}

@@ -349,3 +349,54 @@ func TestUndoLogCannotBegin(t *testing.T) {
 	g.count(quota.Recalculation{})
 	require.Equal(t, baseRight, withoutLeftOvers(g.roots()))
 }
+
+// TestUndoneAgain: a run whose undo was undone and redone is undone, and nothing is taken off twice.
+func TestUndoneAgain(t *testing.T) {
+	g, _ := simGround(t, simfs.Options{NoTrace: true})
+	wrongBase(g)
+	run := g.count(quota.Recalculation{}).Undo
+	first := g.undo(run).Run
+	undone := g.roots()
+	second := g.undo(first).Run
+	g.undo(second)
+	require.Equal(t, undone, g.roots())
+	g.keeping(func(k *quota.Keeper, _ *store.Store) {
+		for _, name := range []string{run, second} {
+			_, err := k.Undo(background, name, quota.UndoOptions{})
+			require.ErrorIs(t, err, quota.ErrUndone, name)
+		}
+	})
+	require.Equal(t, undone, g.roots())
+	g.undo(first)
+	require.Equal(t, rightBase, g.roots())
+}
+
+// TestUndoCutOff kills an undo before each of its calls that concerns a name, and undoes the run again: all is taken back once.
+func TestUndoCutOff(t *testing.T) {
+	g, disk := simGround(t, simfs.Options{})
+	wrongBase(g)
+	wrong := g.roots()
+	wrong["user.bob"] = "77/7/1" // a scan that was left is nobody's any more
+	run := g.count(quota.Recalculation{}).Undo
+	for at := int64(1); ; at++ {
+		now := disk.Kill()
+		var left *simfs.FS
+		h := &hookedFS{FS: now.Process("undo"), at: at}
+		h.hook = func() { left = now.Kill() }
+		st := g.on(now).open()
+		_, err := keeperThrough(h, g.on(now), st).Undo(background, run, quota.UndoOptions{})
+		require.NoError(t, err)
+		require.NoError(t, st.Close())
+		require.Equal(t, wrong, g.on(now).roots())
+		if left == nil {
+			require.Greater(t, at, int64(50))
+			break
+		}
+		later := g.on(left)
+		if fmt.Sprint(later.roots()) != fmt.Sprint(wrong) || later.header("user.foo") != "" {
+			later.undo(run)
+		}
+		require.Equal(t, wrong, later.roots(), "call %d", at)
+		require.Equal(t, []string{"", "user.bob"}, []string{later.header("user.foo"), later.header("user.foo.sub")}, "call %d", at)
+	}
+}
