@@ -201,6 +201,12 @@ func (k *Keeper) ready(ctx context.Context) error {
 	if err == nil {
 		err = k.journal().Reserve(ctx)
 	}
+	if errors.Is(err, journal.ErrFull) {
+		// Roots that nobody can count, on however many accounts, are no reason to refuse mail for others. If this change cannot be added
+		// its own entry in the journal of the mailbox stays instead of a mark.
+		k.logger.Warn("no mark is left for a quota root that would have to be counted", "error", err)
+		err = nil
+	}
 	if err = writeError(err); errors.Is(err, ErrNoSpace) {
 		return fmt.Errorf("keep room for the usage of a quota root: %w", err)
 	}
@@ -303,7 +309,7 @@ const (
 func (k *Keeper) mark(ctx context.Context, root string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markWait)
 	defer cancel()
-	k.marked.Store(true)
+	defer k.marked.Store(true) // behind the mark: a Settle that did not see it yet would let it lie
 	if err := k.makeDir(); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/mailspine/mailspine/index"
+	"github.com/mailspine/mailspine/internal/journal"
 	"github.com/mailspine/mailspine/internal/planted"
 )
 
@@ -80,7 +81,12 @@ func (t *Token) apply(ctx context.Context) error {
 		return nil
 	}
 	k.logger.Warn("the usage of a quota root is to be counted", "root", t.root, "doubt", doubt, "error", err)
-	if e := k.mark(ctx, t.root); e != nil {
+	e := k.mark(ctx, t.root)
+	if unreadable := errors.Is(err, ErrEmpty) || errors.Is(err, ErrDamaged); unreadable && errors.Is(e, journal.ErrFull) {
+		k.logger.Warn("a quota root that cannot be read is to be counted once it can be", "root", t.root, "error", e)
+		return nil // it has no number that would be wrong, and there may be many of them after an outage
+	}
+	if e != nil {
 		return fmt.Errorf("mark quota root %q for a count: %w", t.root, errors.Join(e, err))
 	}
 	return nil
