@@ -21,7 +21,8 @@
 // One root is worked on at a time, and nothing of the work is kept from one to the next, or from one attempt to the next. In
 // an attempt:
 //
-//  1. The members are read from the list.
+//  1. The members are read from the list. If mailboxes below R count for a closer root, the lock of changes of roots ($QUOTACHANGE) is
+//     taken first, and kept to the end: so nobody is in the middle of moving usage between the two.
 //  2. The freeze: the locks of the users of the members and of R, under each name that a release has for them, and then cyrus.index of
 //     each member, all shared and all at once. A user's lock keeps out whoever makes, moves or removes a mailbox of that
 //     user (since Cyrus 3.2; the lock of shared mailboxes since 3.2, too), and since 3.4 whoever writes to one. The locks of the
@@ -31,12 +32,15 @@
 //  3. Under the freeze the record is read, and then the list anew, with which roots exist. If the members are not those of step 1,
 //     all is given back, and step 1 comes again. So the frozen mailboxes are the members: (b) needs no more than to read each
 //     header of an index, which is in no writer's hands, once. A path is counted once, also if two names lead to it.
-//  4. The headers (cyrus.header) are read. One of which the index has another checksum may be in the middle of a change that was cut off, which
-//     would be finished or taken back later: that is done first, and then step 1 again. If one is wrong, all is given back, the lock of changes of roots ($QUOTACHANGE) is taken, and
+//     If these count for two roots, each counts it, and as the header names one of them only, that is reported.
+//  4. The headers (cyrus.header) are read. One of which the index has another checksum may be in the middle of a change that was cut off,
+//     which would be finished or taken back later: that is done first, and then step 1 again. If one is wrong, all is given back, the
+//     lock of changes of roots is taken, and
 //     step 1 comes again; if it is still wrong it is mended by a transaction of the index, which decides anew, under its exclusive
 //     locks, which root is right. Then step 1 again. That is (c) for members. For others see below.
 //  5. The sum is written, under the lock of the record and still frozen, with the limits and whatever else the record says by then.
-//     If its usage has changed since step 3, somebody who was not frozen has changed it: step 1.
+//     If its usage has changed since step 3, somebody who was not frozen has changed it: step 1. After twenty times the record stays as
+//     it is, with an error.
 //  6. All is given back.
 //
 // What happens at the same time:
@@ -45,18 +49,19 @@
 //     and the record have it, or after, and then neither; what is added later is added to the right sum.
 //   - A mailbox is made, moved, renamed or removed. Under the lock of the user, so as above. Between steps 1 and 2 it makes step 3 differ.
 //     In the middle of a move a mailbox may be in two places on the disk; in the list it is in one.
-//   - A mailbox is made for a user who had none, below a root for all users of a domain. That lock of a user is not frozen, as nobody
-//     knew of it, and Cyrus changes the record before the list. So, after the record was read in step 3, each lock of a
+//   - A mailbox is made for a user who had none below the root of a domain, of all users, or of what they have deleted; or it was the
+//     last one of that user, and goes. That lock of a user is not frozen, as nobody knows of it, and Cyrus changes the record before the list. So, after the record was read in step 3, each lock of a
 //     user that there is has to be free once: who had it by then is done, and the list has the mailbox; who takes it later changes the
 //     record after it was read, and step 5 sees that.
 //   - A root is made (SETQUOTA). Cyrus has $QUOTACHANGE; it makes the record first, and then moves the usage of each mailbox from the old
 //     root to the new one, under the lock of the index. Before the record is there the mailboxes are members of the old root, and are
 //     counted there; their usage is taken off later. After, they are not: while their headers still name the old one, step
 //     4 waits for $QUOTACHANGE, that is for the end of it. It is the outermost lock, and not asked for while any other is held.
-//   - A root is removed, or a file of one is removed, restored or renamed by hand. Its mailboxes are members of the next root from then
-//     on; headers that name the old one are wrong, and step 4.
+//   - A root is removed. We do that under $QUOTACHANGE, and count the next root above it then, of which step 1 says that it is not
+//     worked on meanwhile. Cyrus removes none that counts for a mailbox. Or a file of one is removed, restored or renamed by hand. Its
+//     mailboxes are members of the next root from then on; headers that name the old one are wrong, and step 4.
 //   - A second recalculation of ours. The freezes are shared, so both may be at the same root; both find the same sum, and the second
-//     to come to the record finds it right. The same holds of a deep count, as long as headers agree with records.
+//     to come to the record looks once more, and finds it right. The same holds of a deep count, as long as headers agree with records.
 //   - Cyrus's own "quota -f". It holds $QUOTACHANGE, and marks the record (SCAN) while it adds up. A record with the mark is written only
 //     under $QUOTACHANGE; then nobody is at work, and the mark was left by one who died. One that comes later finds a right number.
 //   - This process is killed. Nothing was written but whole headers and whole records, each right at its time. The next run does not

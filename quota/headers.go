@@ -74,20 +74,37 @@ func (k *Keeper) changeHeader(ctx context.Context, p index.Place, edit func(h *i
 	return err
 }
 
-// mendTries is how often a header is found wrong, and right again under the locks, before it is left.
+// mendTries is how often a header is mended, or found right under the locks after all, before it is left: the files may be under two
+// names in the list, which count for two roots, and each would take the header from the other for ever.
 const mendTries = 10
+
+// tried counts that the header of a place is about to be mended, and tells whether that was done too often. Of roots that are done for
+// the first time this root alone keeps count, and forgets it.
+func (w *work) tried(p index.Place) bool {
+	r := w.run
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	count := w.tries
+	if _, later := r.merged[w.root]; later {
+		count = r.tries
+	}
+	count[p.Paths.Header]++
+	return count[p.Paths.Header] > mendTries
+}
 
 // mendAll mends the headers of a root's mailboxes. No lock but that of changes of roots is held: with it, nobody is in the middle
 // of making a root, who would move the usage of these mailboxes one by one.
 func (w *work) mendAll(ctx context.Context, all []wrong) error {
 	for _, one := range all {
-		fix, err := w.run.mend(ctx, one)
+		var fix *HeaderFix
+		err := error(nil)
+		if w.tried(one.place) {
+			err = fmt.Errorf("%s: the header does not keep the name of %q: another mailbox may have the same files", one.fix.Mailbox, one.fix.To)
+		} else {
+			fix, err = w.run.mend(ctx, one)
+		}
 		if e := context.Cause(ctx); e != nil {
 			return e
-		}
-		w.tries[one.fix.Mailbox]++
-		if err == nil && fix == nil && w.tries[one.fix.Mailbox] > mendTries {
-			err = fmt.Errorf("%s: the header does not keep the name of %q", one.fix.Mailbox, one.fix.To)
 		}
 		if err != nil {
 			w.unmended[one.fix.Mailbox], w.out.unmended = true, true

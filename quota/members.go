@@ -91,6 +91,8 @@ type family struct {
 	members []mboxdb.Record
 	// others count for a closer root that is not worked on: their headers may still name this one.
 	others []foreign
+	// nested says that there are mailboxes below the root which count for a closer one, worked on or not.
+	nested bool
 	// unreadable are records in the list that may be of members.
 	unreadable []finding.Finding
 	// damage is set if the list is damaged, so that there may be more members than these.
@@ -159,6 +161,7 @@ func (f *family) read(v *mboxdb.View, l *lookups, root string, skip func(root st
 			return err
 		}
 		rec.ACL, rec.History = nil, nil
+		f.nested = f.nested || owner != root && owner != ""
 		switch {
 		case owner == root || planted.On(planted.QuotaNestedTwice) && owner != "":
 			f.members = append(f.members, rec)

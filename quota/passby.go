@@ -20,13 +20,24 @@ const (
 	lockDepth = 6
 )
 
-// manyUsers tells whether mailboxes of any user may count for a root: that of a domain, or of the level above all users.
+// manyUsers tells whether mailboxes of any user may count for a root: that of a domain, or of the level above all users, or above
+// all that they have deleted.
 func (k *Keeper) manyUsers(root string) bool {
 	if strings.HasSuffix(root, domainMark) {
 		return true
 	}
-	levels := mboxdb.InternalName(root).Levels()
-	return len(levels) == 1 && levels[0] == "user"
+	ns, name := k.layout.Namespace, mboxdb.InternalName(root)
+	if name.User(ns) != "" {
+		return false // whose lock is held
+	}
+	// A deleted mailbox is its owner's by the time in its last level, which the root above it has not.
+	some := name.Child("x")
+	for _, below := range []mboxdb.Name{some, name.Child("1"), some.Child("1"), name.Child("user").Child("x").Child("1")} {
+		if below.User(ns) != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // passBy waits until nobody is in the middle of making a mailbox for a user who had none, if such a mailbox would count for the

@@ -14,7 +14,8 @@ var (
 	errUnsteady = errors.New("the usage changed under the locks")
 )
 
-// unsteadyMax is how often a root is counted again because its record changed meanwhile.
+// unsteadyMax is how often a root is counted again because its record changed meanwhile. Then it stays as it is: somebody changes a
+// mailbox all the time that is none of its own.
 const unsteadyMax = 20
 
 // publish writes the sum, under the locks of all members: since they are held no change of a member can be under way, and none
@@ -32,8 +33,8 @@ func (w *work) publish(ctx context.Context, seen Record, t *tally, f *family) er
 		w.out.Scan = seen.Scan != nil
 		return nil
 	}
-	if seen.Scan == nil && w.out.Before == w.out.After {
-		return nil
+	if seen.Scan == nil && w.out.Before == w.out.After && !w.run.k.manyUsers(w.root) {
+		return nil // with all frozen who could change it, it is right; else it has to be looked at once more
 	}
 	var line *undoLine
 	changed, scan := false, false
@@ -44,7 +45,7 @@ func (w *work) publish(ctx context.Context, seen Record, t *tally, f *family) er
 		switch {
 		case rec.Scan != nil && w.changes == nil:
 			return errScanning
-		case rec.Used != seen.Used && rec.Used != to && w.unsteady < unsteadyMax:
+		case rec.Used != seen.Used:
 			return errUnsteady
 		}
 		w.out.Limits, w.out.Before, w.out.After = rec.Limits, rec.Used, to

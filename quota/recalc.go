@@ -106,6 +106,7 @@ type run struct {
 	report  Report
 	stale   map[string]bool
 	merged  map[string]int // places in report.Outcomes
+	tries   map[string]int // how often headers were mended for roots that are done once more
 }
 
 // Recalculate counts roots and puts right what is wrong, beside everybody who goes on to use the store. The package comment
@@ -120,7 +121,7 @@ func (k *Keeper) Recalculate(ctx context.Context, req Recalculation) (*Report, e
 // recalculate is Recalculate for who may hold the lock of changes of roots, with the log of the run that it is a part of.
 func (k *Keeper) recalculate(ctx context.Context, req Recalculation, changes *locks.Held, log *undoLog) (_ *Report, err error) {
 	r := &run{k: k, req: req, changes: changes, undo: log,
-		redo: map[string]bool{}, running: map[string]bool{}, stale: map[string]bool{}, merged: map[string]int{}}
+		redo: map[string]bool{}, running: map[string]bool{}, stale: map[string]bool{}, merged: map[string]int{}, tries: map[string]int{}}
 	r.cond = sync.NewCond(&r.mu)
 	defer r.finish()
 	if err := r.choose(ctx); err != nil {

@@ -20,7 +20,7 @@ type work struct {
 	before Amounts
 	// settled are the indexes of mailboxes in which what was cut off has been brought to its end, if there was anything.
 	settled map[string]bool
-	// unmended are mailboxes whose headers could not be mended, tries how often that was tried.
+	// unmended are mailboxes whose headers could not be mended, tries how often that was tried, by the paths of the headers.
 	unmended map[string]bool
 	tries    map[string]int
 	unsteady int
@@ -99,6 +99,9 @@ func (w *work) attempt(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return over, err
 	}
+	if before.nested && w.changes == nil && !dry {
+		return needChanges, nil
+	}
 	z := &freezer{k: k, root: w.root, looking: dry}
 	held, err := z.freeze(ctx, before)
 	if err != nil {
@@ -119,7 +122,7 @@ func (w *work) attempt(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return over, err
 	}
-	if !f.same(before) {
+	if !f.same(before) || f.nested && w.changes == nil && !dry {
 		return again, nil
 	}
 	t, err := w.count(ctx, held)
@@ -154,7 +157,9 @@ func (w *work) attempt(ctx context.Context) (verdict, error) {
 	case errors.Is(err, errScanning):
 		return needChanges, nil
 	case errors.Is(err, errUnsteady):
-		w.unsteady++
+		if w.unsteady++; w.unsteady > unsteadyMax {
+			return over, err
+		}
 		return again, nil
 	default:
 		return over, err
