@@ -116,6 +116,9 @@ func (tx *Tx) Now() Time { return tx.now }
 // Header is the header of cyrus.index as the transaction will leave it.
 func (tx *Tx) Header() Header { return tx.h }
 
+// Usage is by how much the transaction, as it is so far, changes what counts for a quota root.
+func (tx *Tx) Usage() Usage { return tx.usage }
+
 // HeaderFile is cyrus.header as the transaction will leave it. Do not change it: see EditHeaderFile.
 func (tx *Tx) HeaderFile() *HeaderFile {
 	if tx.header != nil {

@@ -123,7 +123,7 @@ func (k *Keeper) recalculate(ctx context.Context, req Recalculation, changes *lo
 	r := &run{k: k, req: req, changes: changes, undo: log,
 		redo: map[string]bool{}, running: map[string]bool{}, stale: map[string]bool{}, merged: map[string]int{}, tries: map[string]int{}}
 	r.cond = sync.NewCond(&r.mu)
-	defer r.finish()
+	defer r.finish(ctx)
 	if err := r.choose(ctx); err != nil {
 		return &r.report, err
 	}
@@ -388,7 +388,7 @@ func (r *run) cleared(fix HeaderFix) {
 }
 
 // finish sums the report up.
-func (r *run) finish() {
+func (r *run) finish(ctx context.Context) {
 	p := &r.report
 	slices.SortFunc(p.Outcomes, func(a, b Outcome) int { return strings.Compare(a.Root, b.Root) })
 	for _, o := range p.Outcomes {
@@ -396,7 +396,9 @@ func (r *run) finish() {
 	}
 	p.Headers += len(p.Cleared)
 	for root := range r.stale {
-		p.Stale = append(p.Stale, root)
+		if there, err := r.k.roots.Exists(ctx, root); there || err != nil { // a header may have named what is no root
+			p.Stale = append(p.Stale, root)
+		}
 	}
 	slices.Sort(p.Stale)
 	p.Undo = r.undo.name

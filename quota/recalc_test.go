@@ -87,6 +87,22 @@ func wrongBase(g *ground) {
 var rightBase = map[string]string{"user.foo": "3000/3/1", "user.foo.sub": "4000/2/1", "user.foobar": "7500/5/1", "user.bob": "1500/1/1", "user.bobby": "6000/4/1",
 	"user.ghost": "5/5/5"}
 
+// TestHeaderOfNoRoot has a header that names what is no root: it is mended, and there is nothing to be counted but the roots that are.
+func TestHeaderOfNoRoot(t *testing.T) {
+	for _, q := range []quota.Recalculation{{}, {Under: []string{"user.foo"}}, {DryRun: true}} {
+		g, _ := simGround(t, simfs.Options{NoTrace: true})
+		s := scenario{roots: baseRoots(nil)}
+		s.build(g)
+		g.putHeader("user.foo.sub", "user.gone")
+		report := g.count(q)
+		require.Equal(t, 1, report.Headers)
+		require.Empty(t, report.Stale)
+		g.putHeader("user.foo.sub", "user.bob")
+		report = g.count(quota.Recalculation{Under: []string{"user.foo"}})
+		require.Equal(t, []string{"user.bob"}, report.Stale)
+	}
+}
+
 // hooked calls at before each Open.
 type hooked struct {
 	vfs.FS

@@ -9,6 +9,7 @@ import (
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/planted"
 	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/quota"
 )
 
 // pledges are the parts that a keeper of quota roots has in a step: one for each root whose usage changes.
@@ -53,6 +54,25 @@ func (s *Store) pledge(ctx context.Context, st *step) (all pledges, err error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// affords fails if a quota root has no room for the step, which is not to be made: nothing is reserved, and no lock taken.
+func (s *Store) affords(ctx context.Context, st *step) error {
+	for i := range st.moves {
+		if m := &st.moves[i]; m.hadFiles() && m.QuotaBefore != m.QuotaAfter {
+			seen, err := s.look(ctx, m.Before)
+			if err != nil {
+				continue // whether that stops the step is decided when it is made
+			}
+			m.usage = seen.usage
+		}
+	}
+	for _, u := range st.usages() {
+		if err := s.quota.Check(ctx, u.QuotaRoot, quota.AmountsOf(u)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // journal is what the entry has to keep.

@@ -92,6 +92,9 @@ func (s *Store) run(ctx context.Context, dry bool, users []string, plan func(v *
 		if err := decide(); err != nil {
 			return nil, err
 		}
+		if err := s.affords(ctx, st); err != nil {
+			return nil, err
+		}
 		return st.moves, nil
 	}
 	defer s.settleAccounts(ctx)

@@ -16,6 +16,7 @@ import (
 	"github.com/mailspine/mailspine/internal/owner"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/quota"
 )
 
 // boxFlags are the flags of every command that works on the files of one mailbox.
@@ -54,6 +55,8 @@ type box struct {
 	// st is the store that it is in, nil without -C; rec is its entry in the list.
 	st  *store
 	rec mboxdb.Record
+	// quota keeps the quota roots of a store that was opened for a change.
+	quota *quota.Keeper
 	// errOut is where messages go.
 	errOut io.Writer
 	// damage is why Cyrus would not open the mailbox, set by open.

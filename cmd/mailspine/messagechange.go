@@ -14,6 +14,7 @@ import (
 
 	"github.com/mailspine/mailspine/index"
 	"github.com/mailspine/mailspine/internal/vfs"
+	"github.com/mailspine/mailspine/quota"
 	mailstore "github.com/mailspine/mailspine/store"
 )
 
@@ -79,6 +80,7 @@ func (b *box) openToChange() (*index.Mailbox, *mailstore.Store, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
+	b.quota = s.Quota()
 	return m, s, nil
 }
 
@@ -89,14 +91,19 @@ func closeStore(s *mailstore.Store) error {
 	return s.Close()
 }
 
-// update carries out a transaction, or only tries it.
+// update carries out a transaction, or only tries it: then nothing is asked of a quota root but whether it has room.
 func (b *box) update(m *index.Mailbox, dry bool, do func(tx *index.Tx) error) error {
 	err := m.Update(b.ctx, func(tx *index.Tx) error {
 		err := do(tx)
-		if err == nil && dry {
-			err = errDry
+		if err != nil || !dry {
+			return err
 		}
-		return err
+		if u := tx.Usage(); b.quota != nil && u.QuotaRoot != "" && !u.Zero() {
+			if err := b.quota.Check(b.ctx, u.QuotaRoot, quota.AmountsOf(u)); err != nil {
+				return err
+			}
+		}
+		return errDry
 	})
 	if errors.Is(err, errDry) {
 		return nil

@@ -140,7 +140,7 @@ func (h *checking) outcome(o quota.Outcome) {
 	case o.Err != nil:
 		h.failed(o)
 	case o.Incomplete:
-		h.add("root-incomplete", finding.Damage, name, "", "mailboxes that count for it cannot be read: its usage cannot be told, and is not changed")
+		h.found = append(h.found, h.st.incomplete(o))
 	case o.Orphan:
 		h.add("root-orphan", finding.Info, name, "", "no mailbox counts for it")
 	}
@@ -167,14 +167,41 @@ func (h *checking) failed(o quota.Outcome) {
 		h.add("root-failed", finding.Damage, h.st.showRoot(o.Root), "", "%v", o.Err)
 		return
 	}
-	f := finding.Finding{Code: "record-unreadable", Severity: finding.Damage, Path: at.Path, Offset: at.Offset, Detail: h.st.showRoot(o.Root) + ": " + at.Class.Error(), Fix: h.st.rootFix(at)}
+	h.found = append(h.found, h.st.unreadable(o, at))
+}
+
+// unreadable is a finding for a root whose record cannot be read, with what its mailboxes use.
+func (st *store) unreadable(o quota.Outcome, at *quota.RootError) finding.Finding {
+	f := finding.Finding{Code: "record-unreadable", Severity: finding.Damage, Path: at.Path, Offset: at.Offset, Detail: st.showRoot(o.Root) + ": " + at.Class.Error(), Fix: st.rootFix(at)}
 	if at.Err != nil {
-		f.Detail = h.st.showRoot(o.Root) + ": " + at.Err.Error()
+		f.Detail = st.showRoot(o.Root) + ": " + at.Err.Error()
 	}
+	if uses := usesOf(o); uses != "" {
+		f.Detail += "; " + uses
+	}
+	return f
+}
+
+// incomplete is a finding for a root of which a mailbox could not be counted, with what the others use.
+func (st *store) incomplete(o quota.Outcome) finding.Finding {
+	f := finding.Finding{Code: "root-incomplete", Severity: finding.Damage, Path: st.showRoot(o.Root), Offset: -1,
+		Detail: "mailboxes that count for it cannot be read: its usage cannot be told, and is not changed"}
 	if o.Count > 0 {
-		f.Detail += fmt.Sprintf("; its %s use %d bytes in %s", plural(o.Count, "mailbox"), o.After[quota.Storage], plural(o.After[quota.Messages], "message"))
+		f.Detail += fmt.Sprintf("; %s that can be read: %d bytes in %s", plural(o.Count, "mailbox"), o.After[quota.Storage], plural(o.After[quota.Messages], "message"))
 	}
-	h.found = append(h.found, f)
+	return f
+}
+
+// usesOf says what the mailboxes of a root use; it is empty if there are none, or none was counted.
+func usesOf(o quota.Outcome) string {
+	if o.Count == 0 {
+		return ""
+	}
+	use := "use"
+	if o.Count == 1 {
+		use = "uses"
+	}
+	return fmt.Sprintf("its %s %s %d bytes in %s", plural(o.Count, "mailbox"), use, o.After[quota.Storage], plural(o.After[quota.Messages], "message"))
 }
 
 // rest takes what is of no root.

@@ -142,9 +142,22 @@ func (c *counting) each(o quota.Outcome) {
 		c.out.Roots = append(c.out.Roots, st.newCountedJSON(o))
 	}
 	c.left = append(c.left, o.Problems...)
-	if o.Err != nil {
-		c.failed = errors.Join(c.failed, st.rootProblem(o.Err))
+	if o.Incomplete && o.Err == nil {
+		c.left = append(c.left, st.incomplete(o))
 	}
+	if o.Err != nil {
+		c.failed = errors.Join(c.failed, st.countedProblem(o))
+	}
+}
+
+// countedProblem is the error of a root that could not be mended, with what its mailboxes use if it is the record that cannot be
+// read: who makes it anew wants to compare.
+func (st *store) countedProblem(o quota.Outcome) error {
+	err, uses := st.rootProblem(o.Err), usesOf(o)
+	if uses == "" || !errors.Is(o.Err, quota.ErrDamaged) && !errors.Is(o.Err, quota.ErrEmpty) {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, uses)
 }
 
 // printChanges prints what is changed in the lines of Cyrus's program: internal names, bytes and numbers.
@@ -376,7 +389,7 @@ type headerFixJSON struct {
 func (st *store) newCountedJSON(o quota.Outcome) countedJSON {
 	root := quota.Root{Name: o.Root, Record: quota.Record{Used: o.After, Limits: o.Limits}, Err: o.Err}
 	c := countedJSON{rootJSON: newRootJSON(st.showRoot(o.Root), root), Changed: o.Changed, Mailboxes: o.Count, Headers: st.headerFixesJSON(o.Headers),
-		Orphan: o.Orphan, Incomplete: o.Incomplete, Findings: o.Problems, internal: o.Root}
+		Orphan: o.Orphan, Incomplete: o.Incomplete, Findings: st.outcomeFindings(o), internal: o.Root}
 	for i := range c.Resources {
 		c.Resources[i].Was = &o.Before[i]
 	}
@@ -384,6 +397,19 @@ func (st *store) newCountedJSON(o quota.Outcome) countedJSON {
 		c.Members = append(c.Members, memberJSON{st.show(mboxdb.InternalName(m.Mailbox)), m.UniqueID, m.Usage[quota.Storage], m.Usage[quota.Messages], m.Usage[quota.Annotations]})
 	}
 	return c
+}
+
+// outcomeFindings is all that is to be said of a root.
+func (st *store) outcomeFindings(o quota.Outcome) []finding.Finding {
+	found := slices.Clone(o.Problems)
+	var at *quota.RootError
+	switch {
+	case errors.As(o.Err, &at) && at.Class != nil && !errors.Is(o.Err, quota.ErrNotFound):
+		found = append(found, st.unreadable(o, at))
+	case o.Incomplete && o.Err == nil:
+		found = append(found, st.incomplete(o))
+	}
+	return found
 }
 
 func (st *store) headerFixesJSON(fixes []quota.HeaderFix) []headerFixJSON {
