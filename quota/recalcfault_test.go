@@ -216,6 +216,33 @@ func TestRecalculateFullDisk(t *testing.T) {
 	}
 }
 
+// TestRunsOnFullDisk: one run after the other can be noted on a full disk, as long as nobody takes what the log of the last one has left.
+func TestRunsOnFullDisk(t *testing.T) {
+	g, disk := simGround(t, simfs.Options{})
+	(&scenario{}).build(g)
+	for root := range baseRight {
+		g.putRoot(root, rootText("900000/800/70", 100000, 500))
+	}
+	f := g.on(disk.Kill())
+	full := f.fs.(*simfs.FS)
+	full.SetCapacity(1<<20, 1<<20)
+	full.FillUp(0, false)
+	f.keeping(func(k *quota.Keeper, _ *store.Store) {
+		for root := range baseRight {
+			report, err := k.Recalculate(background, quota.Recalculation{Roots: []string{root}})
+			require.NoError(t, err)
+			require.NoError(t, report.Outcomes[0].Err, root)
+			require.NotEmpty(t, report.Undo)
+		}
+		require.Equal(t, baseRight, f.roots())
+		_, err := k.Set(background, "user.foo", map[quota.Resource]int64{quota.Messages: 3})
+		require.NoError(t, err, "a limit takes no space, either")
+		_, err = k.Set(background, "user.foo.sub", map[quota.Resource]int64{quota.Messages: 3})
+		require.ErrorIs(t, err, quota.ErrNoSpace)
+		require.Equal(t, baseRight, f.roots())
+	})
+}
+
 // TestRecalculateKilled kills it before each of its calls, as a process and with the machine; mail comes, and the next run is exact.
 func TestRecalculateKilled(t *testing.T) {
 	g, disk := simGround(t, simfs.Options{})

@@ -43,7 +43,7 @@ func (k *Keeper) Set(ctx context.Context, root string, limits map[Resource]int64
 	log.close()
 	report.Undo = log.name
 	if err != nil {
-		return report, fmt.Errorf("set limits: %w", err)
+		return report, fmt.Errorf("set limits: %w", writeError(err))
 	}
 	return report, nil
 }
@@ -149,7 +149,7 @@ func (k *Keeper) Delete(ctx context.Context, root string) (*SetReport, error) {
 	log.close()
 	report.Undo = log.name
 	if err != nil {
-		return report, fmt.Errorf("delete quota root: %w", err)
+		return report, fmt.Errorf("delete quota root: %w", writeError(err))
 	}
 	return report, nil
 }

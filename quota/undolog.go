@@ -27,6 +27,8 @@ const (
 	undoPrepared = "prepared"
 	// undoBytes is the space that a log takes beforehand: some three hundred changes.
 	undoBytes = 64 << 10
+	// undoStep is by how much less is asked for where that is not there.
+	undoStep = 4 << 10
 	// undoMax is how many logs are kept. A store that is counted after every interrupted change would fill up with them.
 	undoMax = 1000
 	// undoTime is the form of the time with which the name of a run begins.
@@ -330,10 +332,16 @@ func (k *Keeper) prepareUndo() error {
 	if err := vfs.MkdirAll(k.fs, k.undoDir(), 0o700); err != nil {
 		return err
 	}
-	return ignoreExists(vfs.ReplaceFile(k.fs, path, vfs.ReplaceOptions{New: true, Random: k.random, Size: undoBytes, Perm: 0o600}, func(f vfs.File) error {
-		_, err := f.WriteAt(make([]byte, undoBytes), 0)
-		return err
-	}))
+	// After a run on a full disk there is what its log did not need: less, but enough for the next one.
+	for size := int64(undoBytes); ; size -= undoStep {
+		err := vfs.ReplaceFile(k.fs, path, vfs.ReplaceOptions{New: true, Random: k.random, Size: size, Perm: 0o600}, func(f vfs.File) error {
+			_, err := f.WriteAt(make([]byte, size), 0)
+			return err
+		})
+		if !errors.Is(writeError(err), ErrNoSpace) || size <= undoStep {
+			return ignoreExists(err)
+		}
+	}
 }
 
 func ignoreExists(err error) error {
