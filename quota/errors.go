@@ -39,6 +39,9 @@ var (
 	ErrCommitUnknown = skiplist.ErrCommitUnknown
 )
 
+// ErrListEmpty is what a mailbox list without a single mailbox is called beside quota roots. It counts as damage: nothing is lowered.
+var ErrListEmpty = fmt.Errorf("the mailbox list has no mailbox in it, and there are quota roots: %w", skiplist.ErrDamaged)
+
 // RecordError says why the value of a root could not be read. It unwraps to ErrDamaged or ErrEmpty.
 type RecordError struct {
 	// Offset is the byte offset in the value.

@@ -169,7 +169,19 @@ func (f *family) read(v *mboxdb.View, l *lookups, root string, skip func(root st
 			f.others = append(f.others, foreign{rec, owner})
 		}
 	}
+	if len(f.members)+len(f.others)+len(f.unreadable) == 0 {
+		return notEmpty(v)
+	}
 	return nil
+}
+
+// notEmpty fails if a list has no record at all, not even of a mailbox that is gone. A store with quota roots has had mailboxes: an
+// outage has left the list with nothing in it, and its file may be a whole one.
+func notEmpty(v *mboxdb.View) error {
+	for range v.Entries() {
+		return nil
+	}
+	return ErrListEmpty
 }
 
 // counts tells whether a mailbox is of the kind that counts for a root: it is here, and it can be opened.

@@ -142,7 +142,7 @@ func (h *checking) outcome(o quota.Outcome) {
 	case o.Incomplete:
 		h.found = append(h.found, h.st.incomplete(o))
 	case o.Orphan:
-		h.add("root-orphan", finding.Info, name, "", "no mailbox counts for it")
+		h.found = append(h.found, h.st.orphan(o.Root))
 	}
 	if o.Scan {
 		h.add("scan-left", finding.Warning, name, h.mend, "a run of Cyrus's quota has marked how far it has come; it is under way, or was cut off")
@@ -192,6 +192,11 @@ func (st *store) incomplete(o quota.Outcome) finding.Finding {
 	return f
 }
 
+// orphan is a finding for a root that no mailbox counts for.
+func (st *store) orphan(root string) finding.Finding {
+	return finding.Finding{Code: "root-orphan", Severity: finding.Info, Path: st.showRoot(root), Offset: -1, Detail: "no mailbox counts for it"}
+}
+
 // usesOf says what the mailboxes of a root use; it is empty if there are none, or none was counted.
 func usesOf(o quota.Outcome) string {
 	if o.Count == 0 {
@@ -211,7 +216,11 @@ func (h *checking) rest(r *quota.Report) {
 	}
 	h.found = append(h.found, r.Problems...)
 	if r.ListDamage != nil {
-		h.add("list-damaged", finding.Damage, h.st.path, "mailspine db check "+shellWord(h.st.path)+" shows what is wrong with it",
+		advice := "mailspine db check " + shellWord(h.st.path) + " shows what is wrong with it"
+		if errors.Is(r.ListDamage, quota.ErrListEmpty) {
+			advice = emptyListAdvice
+		}
+		h.add("list-damaged", finding.Damage, h.st.path, advice,
 			"%v; mailboxes may be missing, so no usage is lowered", r.ListDamage)
 	}
 }

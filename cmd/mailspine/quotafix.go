@@ -142,6 +142,9 @@ func (c *counting) each(o quota.Outcome) {
 		c.out.Roots = append(c.out.Roots, st.newCountedJSON(o))
 	}
 	c.left = append(c.left, o.Problems...)
+	if o.Orphan && !c.flags.zero && !st.out.quiet {
+		c.left = append(c.left, st.orphan(o.Root)) // it may be the list that has lost the mailboxes
+	}
 	if o.Incomplete && o.Err == nil {
 		c.left = append(c.left, st.incomplete(o))
 	}

@@ -188,7 +188,7 @@ func (l *link) fix() (err error) {
 	}
 	var outcomes []quota.Outcome
 	req.Each = func(o quota.Outcome) {
-		if o.Changed || o.Err != nil || len(o.Headers)+len(o.Problems) > 0 {
+		if o.Changed || o.Orphan || o.Err != nil || len(o.Headers)+len(o.Problems) > 0 {
 			outcomes = append(outcomes, o)
 		}
 	}
@@ -214,6 +214,9 @@ func (l *link) say(outcomes []quota.Outcome, report *quota.Report) {
 	slices.SortStableFunc(outcomes, func(a, b quota.Outcome) int { return strings.Compare(a.Root, b.Root) })
 	for _, o := range outcomes {
 		printUsageFix(w, o)
+		if o.Orphan {
+			fmt.Fprintf(w, "%s: no mailbox counts for it, and it stays\n", o.Root) // Cyrus removes it here
+		}
 	}
 	for _, o := range outcomes {
 		if o.Err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/mailspine/mailspine/internal/progress"
 	"github.com/mailspine/mailspine/internal/vfs"
 	"github.com/mailspine/mailspine/mboxdb"
+	"github.com/mailspine/mailspine/quota"
 )
 
 // defaultConfig is where Cyrus looks for its configuration.
@@ -131,11 +132,16 @@ func (f *storeFlags) storeCommand(s streams, c *cobra.Command, exits map[int]str
 	return c
 }
 
+// emptyListAdvice is what to do about a list that has no mailbox: no check of its file finds anything wrong.
+const emptyListAdvice = "mend the mailbox list first, from a backup: mailspine db backup makes them, and brings them back"
+
 // hint adds to an error what to do about it.
 func (st *store) hint(err error) error {
 	switch {
 	case errors.Is(err, mboxdb.ErrUpgradeFirst):
 		return &advisedError{err, "mailspine mailbox upgrade does it, and keeps the old file"}
+	case errors.Is(err, quota.ErrListEmpty):
+		return &advisedError{err, emptyListAdvice}
 	case errors.Is(err, mboxdb.ErrRecord):
 		return &advisedError{err, "mailspine mailbox check shows all records that cannot be read"}
 	}
